@@ -1,0 +1,2 @@
+//! creel-plan
+pub mod spec;
