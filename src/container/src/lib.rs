@@ -1,1 +1,3 @@
 //! creel-container
+mod api;
+pub use api::*;
