@@ -1,2 +1,5 @@
 //! creel-plan
+pub mod invalid;
+pub mod names;
+pub mod options;
 pub mod spec;
