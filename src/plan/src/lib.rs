@@ -2,4 +2,5 @@
 pub mod invalid;
 pub mod names;
 pub mod options;
+pub mod parse;
 pub mod spec;
