@@ -1,0 +1,247 @@
+//! Hooks: programs run at fixed points, with the container's state on standard input.
+//!
+//! Runs in the **host** for prestart, createRuntime, poststart and poststop, and in **init** for
+//! createContainer and startContainer (runtime-spec, config.md, POSIX-platform Hooks). Both are
+//! single-threaded, so a hook is an ordinary child process.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use creel_plan::spec::Hook;
+use creel_plan::steps::{HookStep, Phase};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde_json::json;
+
+use crate::error::StepError;
+
+/// Output kept for the error message.
+const MAX_OUTPUT: usize = 2048;
+
+/// What a hook is told: the state object of runtime.md.
+#[derive(Debug, Clone, Default)]
+pub struct HookState {
+    /// ociVersion of the bundle.
+    pub oci_version: String,
+    /// Container id.
+    pub id: String,
+    /// Bundle directory.
+    pub bundle: PathBuf,
+    /// The root file system on the host.
+    pub rootfs: PathBuf,
+    /// `.annotations`
+    pub annotations: BTreeMap<String, String>,
+    /// Init's pid as the host sees it; 0 lets the process that runs the hook say its own.
+    pub pid: i32,
+    /// Environment of hooks that set none.
+    pub default_env: Vec<String>,
+}
+
+impl HookState {
+    /// The same with an environment for hooks that set none (startContainer gets the process's).
+    pub fn with_default_env(&self, env: &[String]) -> HookState {
+        HookState { default_env: env.to_vec(), ..self.clone() }
+    }
+
+    /// State JSON with the given status.
+    pub fn json(&self, status: &str) -> String {
+        let pid = if self.pid == 0 { std::process::id().cast_signed() } else { self.pid };
+        let mut state = json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": status,
+            "bundle": self.bundle,
+        });
+        if let Some(object) = state.as_object_mut() {
+            if status != "stopped" {
+                object.insert("pid".into(), pid.into());
+            }
+            if !self.annotations.is_empty() {
+                object.insert("annotations".into(), json!(self.annotations));
+            }
+        }
+        state.to_string()
+    }
+}
+
+/// A hook that did not succeed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HookFailed {
+    /// Index among the hooks that were to run.
+    pub index: usize,
+    /// `.hooks.prestart[0]`
+    pub at: String,
+    /// What happened, with the hook's output.
+    pub why: String,
+}
+
+impl HookFailed {
+    /// As the failure of a phase of init.
+    pub fn step(self, phase: Phase) -> StepError {
+        StepError::new(phase, self.index, self.why)
+    }
+}
+
+/// Runs hooks in order, stopping at the first that fails.
+pub fn run_hooks(hooks: &[HookStep], state: &HookState, status: &str) -> Result<(), HookFailed> {
+    for (index, step) in hooks.iter().enumerate() {
+        run_hook(&step.hook, state, status)
+            .map_err(|why| HookFailed { index, at: step.at.clone(), why })?;
+    }
+    Ok(())
+}
+
+fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> {
+    let name = &hook.path;
+    let mut command = Command::new(name);
+    if let Some((first, rest)) = hook.args.split_first() {
+        command.arg0(first).args(rest);
+    }
+    let env = if hook.env.is_empty() { &state.default_env } else { &hook.env };
+    command
+        .env_clear()
+        .envs(env.iter().filter_map(|e| e.split_once('=')))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let started = Instant::now();
+    let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {e}"))?;
+    // A hook that does not read its input, or ends before it does, is in its right.
+    if let Some(mut input) = child.stdin.take() {
+        drop(input.write_all(state.json(status).as_bytes()));
+    }
+    let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
+    let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("hook {name:?}: {e}"))?;
+    let said = match output.trim() {
+        "" => String::new(),
+        text => format!(", output: {}", text.replace('\n', " | ")),
+    };
+    match ended {
+        None => Err(format!("hook {name:?} exceeded its timeout of {} s{said}", hook.timeout.unwrap_or(0))),
+        Some(status) if status.success() => Ok(()),
+        Some(status) => Err(match status.signal() {
+            Some(signal) => format!("hook {name:?} was killed by signal {signal}{said}"),
+            None => format!("hook {name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
+        }),
+    }
+}
+
+/// Reads the hook's output until it ends or the deadline passes, then reaps it. None: killed.
+fn collect(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(String, Option<ExitStatus>)> {
+    let pid = Pid::from_raw(child.id().cast_signed()).ok_or(std::io::ErrorKind::NotFound)?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+    let mut streams: Vec<OwnedFd> = Vec::new();
+    streams.extend(child.stdout.take().map(OwnedFd::from));
+    streams.extend(child.stderr.take().map(OwnedFd::from));
+    let mut output = Vec::new();
+    let ended = loop {
+        let wait = match deadline {
+            Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+                Some(left) => Some(left),
+                None => break false,
+            },
+            None => None,
+        };
+        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&pidfd, PollFlags::IN)];
+        fds.extend(streams.iter().map(|s| PollFd::new(s, PollFlags::IN)));
+        let timeout = wait.and_then(|w| Timespec::try_from(w).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other?,
+        };
+        let ready: Vec<bool> = fds.iter().map(|f| !f.revents().is_empty()).collect();
+        let mut at = 0;
+        streams.retain(|stream| {
+            at += 1;
+            !ready[at] || read_some(stream, &mut output)
+        });
+        // The hook's end counts, not that of what it left running with its output open.
+        if ready[0] {
+            break true;
+        }
+    };
+    if !ended {
+        child.kill()?;
+    }
+    let status = child.wait()?;
+    for stream in &streams {
+        drop(rustix::io::ioctl_fionbio(stream, true));
+        while read_some(stream, &mut output) {}
+    }
+    Ok((String::from_utf8_lossy(&output).into_owned(), ended.then_some(status)))
+}
+
+/// False at the end of the stream.
+fn read_some(stream: &OwnedFd, output: &mut Vec<u8>) -> bool {
+    let mut buffer = [0u8; 1024];
+    let Ok(stream) = stream.as_fd().try_clone_to_owned() else { return false };
+    match std::fs::File::from(stream).read(&mut buffer) {
+        Ok(0) | Err(_) => false,
+        Ok(n) => {
+            let room = MAX_OUTPUT.saturating_sub(output.len());
+            output.extend_from_slice(&buffer[..n.min(room)]);
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn shell(script: &str, timeout: Option<i64>) -> HookStep {
+        let args = ["sh", "-c", script].map(String::from).to_vec();
+        let hook = Hook { path: "/bin/sh".into(), args, timeout, ..Hook::default() };
+        HookStep { at: ".hooks.prestart[0]".into(), hook }
+    }
+
+    fn state() -> HookState {
+        HookState { id: "web".into(), pid: 7, ..HookState::default() }
+    }
+
+    #[test]
+    fn state_is_on_stdin_and_status_decides() {
+        let script = r#"grep -q '"id":"web"' && exit 0; exit 9"#;
+        run_hooks(&[shell(script, None)], &state(), "creating").unwrap();
+    }
+
+    #[test]
+    fn output_of_a_failed_hook_is_in_the_error() {
+        let failed = run_hooks(&[shell("echo no such bridge >&2; exit 3", None)], &state(), "created").unwrap_err();
+        assert_eq!(failed.why, "hook \"/bin/sh\" exited with status 3, output: no such bridge");
+        assert_eq!(failed.at, ".hooks.prestart[0]");
+    }
+
+    #[test]
+    fn a_hook_past_its_timeout_is_killed() {
+        let failed = run_hooks(&[shell("exec sleep 600", Some(1))], &state(), "created").unwrap_err();
+        assert!(failed.why.contains("exceeded its timeout of 1 s"), "{}", failed.why);
+    }
+
+    #[test]
+    fn a_child_that_keeps_the_output_open_does_not_hold_the_hook() {
+        let started = Instant::now();
+        run_hooks(&[shell("sleep 20 & exit 0", None)], &state(), "created").unwrap();
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_missing_hook_is_named() {
+        let mut step = shell("", None);
+        step.hook.path = "/no/such/hook".into();
+        let failed = run_hooks(&[step], &state(), "created").unwrap_err();
+        assert!(failed.why.contains("/no/such/hook"), "{}", failed.why);
+    }
+
+    #[test]
+    fn stopped_state_has_no_pid() {
+        assert!(!state().json("stopped").contains("pid"));
+        assert!(state().json("created").contains("\"pid\":7"));
+    }
+}

@@ -1,0 +1,190 @@
+//! The interpreter of [`InitPlan`]: from clone to the container's program.
+//!
+//! Runs in **init**, a copy of the host process after clone3. It makes no decision: what to do was
+//! planned, what needs the host's view was opened before. The one function that walks the phases
+//! destructures the plan, so that a phase that nobody runs does not compile.
+
+mod cgroup;
+mod console;
+mod devices;
+mod enter;
+mod hide;
+mod mounts;
+mod root;
+mod sysctl;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use creel_plan::steps::{InitPlan, Phase, SeccompAt};
+use creel_sys::process::SingleThreaded;
+use rustix::fs::Mode;
+
+pub use cgroup::{CgroupView, V1Hierarchy};
+pub(crate) use console::attach as attach_console;
+pub(crate) use enter::{become_root, join_cgroup, join_keyring};
+pub(crate) use mounts::open_tree_at;
+pub(crate) use sysctl::write_oom_score_adj;
+
+use crate::conversation::{Channel, Order, Report};
+use crate::error::{Step, StepError};
+use crate::hooks::{HookState, run_hooks};
+use crate::process::{Filter, Program};
+use crate::rooted::Root;
+
+/// What the host opened or compiled for init; descriptors come by inheritance.
+#[derive(Debug, Default)]
+pub struct InitResources {
+    /// Namespace files, as [`creel_plan::steps::HostPlan::joins`].
+    pub joins: Vec<OwnedFd>,
+    /// `tasks` files of the container's cgroup v1 directories, open for writing.
+    pub cgroup_tasks: Vec<OwnedFd>,
+    /// What a mount of type cgroup shows.
+    pub cgroup_view: CgroupView,
+    /// The root's tree, detached, when the host opens it.
+    pub rootfs: Option<OwnedFd>,
+    /// Sources of bind mounts by index of the mount, detached, when the host opens them.
+    pub sources: Vec<Option<OwnedFd>>,
+    /// Seccomp filter.
+    pub filter: Option<Filter>,
+    /// The exec fifo, open for reading and writing.
+    pub fifo: Option<OwnedFd>,
+}
+
+/// Runs every phase. Returns only with an error.
+pub(crate) fn run(
+    plan: &InitPlan,
+    resources: InitResources,
+    state: &HookState,
+    channel: &Channel,
+) -> StepError {
+    match phases(plan, resources, state, channel) {
+        Ok(program) => program.run(),
+        Err(error) => error,
+    }
+}
+
+fn phases(
+    plan: &InitPlan,
+    mut resources: InitResources,
+    state: &HookState,
+    channel: &Channel,
+) -> Result<Program, StepError> {
+    let InitPlan {
+        enter,
+        rootfs,
+        mounts,
+        devices,
+        links,
+        late_readonly,
+        sysctls,
+        oom_score_adj,
+        hooks,
+        root: switch,
+        console,
+        hide,
+        seal,
+        process,
+        start_container,
+    } = plan;
+    let alone = SingleThreaded::witness();
+
+    enter::enter(enter, &resources.joins, &resources.cgroup_tasks, channel, &alone)?;
+    rustix::process::umask(Mode::empty());
+    let root = match rootfs {
+        Some(rootfs) => root::attach(rootfs, mounts, &mut resources)?,
+        None => root::open_without_mount_namespace(switch, state)?,
+    };
+    mounts::mount_all(mounts, &root, &mut resources)?;
+    devices::make_nodes(devices, &root)?;
+    devices::make_links(links, &root)?;
+    mounts::late_readonly(late_readonly, &root)?;
+    sysctl::write_all(sysctls)?;
+    if let Some(score) = oom_score_adj {
+        sysctl::write_oom_score_adj(*score)?;
+    }
+    if hooks.wait_for_host {
+        talk(channel.report(&Report::Hooks))?;
+        talk(channel.expect(Order::Proceed))?;
+    }
+    run_hooks(&hooks.create_container, state, "creating").map_err(|e| e.step(Phase::CreateContainer))?;
+    root::switch(*switch, rootfs.as_ref(), &root)?;
+    let root = Root::current().step(Phase::Root, 0, || "open(/)".into())?;
+    if !devices.is_empty() {
+        root::adopt_null(&root)?;
+    }
+    root::make_directory(&root, &process.exec.cwd)?;
+    if let Some(console) = console {
+        console::attach(*console, &root, channel)?;
+    }
+    hide::hide_all(hide, &root)?;
+    root::seal(*seal, &root)?;
+    drop(root);
+
+    become_program(plan, &mut resources, channel)?;
+    let program = Program::find(&process.exec, process.credentials.uid)?;
+    if resources.fifo.is_some() {
+        program.check_interpreter()?;
+    }
+    if process.seccomp == SeccompAt::BeforeExec {
+        load_filter(&resources, channel)?;
+    }
+    wait_for_start(channel, resources.fifo.as_ref())?;
+    run_hooks(start_container, &state.with_default_env(&process.exec.env), "created")
+        .map_err(|e| e.step(Phase::StartContainer))?;
+    Ok(program)
+}
+
+/// Limits, filter, identity.
+fn become_program(
+    plan: &InitPlan,
+    resources: &mut InitResources,
+    channel: &Channel,
+) -> Result<(), StepError> {
+    let process = &plan.process;
+    crate::process::set_rlimits(&process.rlimits)?;
+    if process.no_new_privileges {
+        crate::process::set_no_new_privileges()?;
+    }
+    crate::process::sweep_descriptors(process.exec.preserve_fds)?;
+    creel_sys::process::reset_signals();
+    if process.seccomp == SeccompAt::BeforeCredentials {
+        load_filter(resources, channel)?;
+    }
+    crate::process::become_user(&process.credentials, &process.exec.cwd)
+}
+
+/// Loads the filter and hands the notify descriptor to the host.
+pub(crate) fn load_filter(resources: &InitResources, channel: &Channel) -> Result<(), StepError> {
+    use std::os::fd::AsRawFd;
+    let Some(filter) = &resources.filter else { return Ok(()) };
+    if let Some(notify) = crate::process::load_filter(filter)? {
+        talk(channel.report(&Report::Notify(notify.as_raw_fd())))?;
+        talk(channel.expect(Order::Proceed))?;
+    }
+    Ok(())
+}
+
+/// Reports Ready; returns when the program may run.
+pub(crate) fn wait_for_start(channel: &Channel, fifo: Option<&OwnedFd>) -> Result<(), StepError> {
+    talk(channel.report(&Report::Ready))?;
+    match channel.order() {
+        Ok(Order::Start) => Ok(()),
+        Ok(Order::Wait) => {
+            let Some(fifo) = fifo else {
+                return Err(StepError::new(Phase::Conversation, 0, "told to wait without an exec fifo"));
+            };
+            let mut byte = [0u8; 1];
+            rustix::io::retry_on_intr(|| rustix::io::read(fifo.as_fd(), &mut byte))
+                .step(Phase::Conversation, 0, || "read(exec.fifo)".into())
+                .map(drop)
+        }
+        Ok(Order::Mapped | Order::Proceed) => {
+            Err(StepError::new(Phase::Conversation, 0, "the host sent the wrong order"))
+        }
+        Err(errno) => talk(Err(errno)),
+    }
+}
+
+pub(crate) fn talk<T>(result: Result<T, creel_sys::Errno>) -> Result<T, StepError> {
+    result.step(Phase::Conversation, 0, || "conversation with the host".into())
+}

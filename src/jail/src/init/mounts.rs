@@ -1,0 +1,298 @@
+//! The config's mounts, in its order.
+//!
+//! Each mount is made detached (fsmount(2), open_tree(2)), gets its attributes with one
+//! mount_setattr(2), and is attached to a handle below the root: at no time is it visible with
+//! other flags than asked for, and no path is looked up twice.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use creel_plan::check::check_proc_destination;
+use creel_plan::options::attr;
+use creel_plan::steps::{At, Attr, MountSource, MountStep, Phase};
+use creel_sys::Errno;
+use creel_sys::mount::{MountAttr, mount_setattr};
+use rustix::fs::FileType;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use super::InitResources;
+use super::sysctl::PROC_SUPER_MAGIC;
+use crate::error::{Step, StepError};
+use crate::rooted::Root;
+
+/// Longest value that fsconfig(2) takes, terminator included.
+const FSCONFIG_MAX: usize = 256;
+
+pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources) -> Result<(), StepError> {
+    for (i, step) in steps.iter().enumerate() {
+        let opened = resources.sources.get_mut(i).and_then(Option::take);
+        let mount = match &step.source {
+            MountSource::FileSystem { fstype, .. } if fstype == "proc" || fstype == "sysfs" => {
+                let target = ordinary_directory(i, root, fstype, &step.destination)?;
+                filesystem(i, step, target.as_fd(), root)?
+            }
+            MountSource::FileSystem { .. } => {
+                let target = open_directory(i, root, &step.destination)?;
+                refuse_in_proc(i, step, target.as_fd(), root)?;
+                filesystem(i, step, target.as_fd(), root)?
+            }
+            MountSource::Bind { source, recursive } => {
+                let tree = match opened {
+                    Some(tree) => tree,
+                    None => open_source(i, source, *recursive)?,
+                };
+                bind(i, step, &tree, root)?;
+                tree
+            }
+            MountSource::Cgroup => {
+                let target = open_directory(i, root, &step.destination)?;
+                super::cgroup::mount(i, step, &resources.cgroup_view, target.as_fd())?
+            }
+        };
+        set_propagation(i, mount.as_fd(), &step.propagation)?;
+    }
+    Ok(())
+}
+
+/// Sources of every bind mount, opened before `/` changes its propagation.
+pub fn open_sources(steps: &[MountStep], resources: &mut InitResources) -> Result<(), StepError> {
+    resources.sources.resize_with(steps.len(), || None);
+    for (i, step) in steps.iter().enumerate() {
+        if let MountSource::Bind { source, recursive } = &step.source {
+            if resources.sources[i].is_none() {
+                resources.sources[i] = Some(open_source(i, source, *recursive)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open_source(i: usize, source: &str, recursive: bool) -> Result<OwnedFd, StepError> {
+    open_tree_at(rustix::fs::CWD, source, recursive).step(Phase::Mounts, i, || format!("bind source {source:?}"))
+}
+
+/// open_tree(2) with OPEN_TREE_CLONE: a detached copy of a mount or of a whole tree.
+pub(crate) fn open_tree_at(dir: BorrowedFd<'_>, path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(dir, path.as_ref(), flags)
+}
+
+fn open_directory(i: usize, root: &Root, path: &str) -> Result<OwnedFd, StepError> {
+    root.directory(path).step(Phase::Mounts, i, || format!("mount point {path:?}"))
+}
+
+/// procfs and sysfs go on real directories only: an image whose /proc is a link would have them
+/// mounted elsewhere and its own files taken for /proc (CVE-2019-19921, CVE-2023-27561).
+fn ordinary_directory(i: usize, root: &Root, fstype: &str, path: &str) -> Result<OwnedFd, StepError> {
+    match root.plain_directory(path) {
+        Err(Errno::LOOP | Errno::NOTDIR) => Err(StepError::new(
+            Phase::Mounts,
+            i,
+            format!("filesystem {fstype:?} must be mounted on ordinary directory: {path:?} is a link or a file"),
+        )),
+        other => other.step(Phase::Mounts, i, || format!("mount point {path:?}")),
+    }
+}
+
+/// Nothing but a procfs goes on /proc or, a few files of lxcfs excepted, below it (CVE-2019-16884).
+/// The config was checked by its words; here a link in the image may have led to it.
+fn refuse_in_proc(i: usize, step: &MountStep, target: BorrowedFd<'_>, root: &Root) -> Result<(), StepError> {
+    let fs = rustix::fs::fstatfs(target).step(Phase::Mounts, i, || "statfs(mount point)".into())?;
+    if i64::from(fs.f_type) != PROC_SUPER_MAGIC {
+        return Ok(());
+    }
+    let link = |fd: BorrowedFd<'_>| {
+        rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
+            .step(Phase::Mounts, i, || "readlink(/proc/self/fd)".into())
+            .map(|c| c.to_string_lossy().into_owned())
+    };
+    let (path, base) = (link(target)?, link(root.as_fd())?);
+    let inside = path.strip_prefix(base.trim_end_matches('/')).unwrap_or(&path);
+    check_proc_destination(inside, source_is_procfs(step))
+        .map_err(|why| StepError::new(Phase::Mounts, i, why))
+}
+
+fn source_is_procfs(step: &MountStep) -> bool {
+    match &step.source {
+        MountSource::Bind { source, .. } => {
+            rustix::fs::statfs(source.as_str()).is_ok_and(|fs| i64::from(fs.f_type) == PROC_SUPER_MAGIC)
+        }
+        MountSource::FileSystem { fstype, .. } => fstype == "proc",
+        MountSource::Cgroup => false,
+    }
+}
+
+/// A bind mount: its target is made to fit what the source is.
+fn bind(i: usize, step: &MountStep, tree: &OwnedFd, root: &Root) -> Result<(), StepError> {
+    let stat = rustix::fs::fstat(tree).step(Phase::Mounts, i, || "stat(bind source)".into())?;
+    let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        open_directory(i, root, &step.destination)?
+    } else {
+        root.file(&step.destination).step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
+    };
+    refuse_in_proc(i, step, target.as_fd(), root)?;
+    if let Some(Attr { set, clear }) = step.attr {
+        match mount_setattr(tree.as_fd(), false, &MountAttr { attr_set: set, attr_clr: clear, ..MountAttr::default() }) {
+            // Flags of the source may be locked (mount_namespaces(7)): keep them, as mount(8) does.
+            Err(Errno::PERM) => set_attr(i, tree.as_fd(), false, set, clear & attr::ATIME_MASK)?,
+            other => other.step(Phase::Mounts, i, || attr_call(set, clear))?,
+        }
+    }
+    recursive_attr(i, step, tree.as_fd())?;
+    attach(i, tree, target.as_fd())
+}
+
+fn filesystem(i: usize, step: &MountStep, target: BorrowedFd<'_>, root: &Root) -> Result<OwnedFd, StepError> {
+    let MountSource::FileSystem { fstype, source, parameters, copy_up } = &step.source else {
+        return Err(StepError::new(Phase::Mounts, i, "not a file system"));
+    };
+    let attr = step.attr.map_or(0, |a| a.set);
+    let with_mode = tmpfs_mode(i, fstype, parameters, target)?;
+    let parameters = with_mode.as_deref().unwrap_or(parameters);
+    if parameters.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() >= FSCONFIG_MAX)) {
+        return legacy_mount(i, step, parameters, target, root);
+    }
+    let mount = new_filesystem(i, fstype, source, parameters, attr)?;
+    if *copy_up {
+        crate::copy::copy_tree(target, mount.as_fd()).step(Phase::Mounts, i, || "tmpcopyup".into())?;
+    }
+    recursive_attr(i, step, mount.as_fd())?;
+    attach(i, &mount, target)?;
+    Ok(mount)
+}
+
+/// A tmpfs takes the permissions of the directory that it covers, unless the config gives a mode.
+fn tmpfs_mode(
+    i: usize,
+    fstype: &str,
+    parameters: &[(String, Option<String>)],
+    target: BorrowedFd<'_>,
+) -> Result<Option<Vec<(String, Option<String>)>>, StepError> {
+    if fstype != "tmpfs" || parameters.iter().any(|(key, _)| key == "mode") {
+        return Ok(None);
+    }
+    let stat = rustix::fs::fstat(target).step(Phase::Mounts, i, || "stat(mount point)".into())?;
+    let mut with_mode = parameters.to_vec();
+    with_mode.push(("mode".into(), Some(format!("{:04o}", stat.st_mode & 0o7777))));
+    Ok(Some(with_mode))
+}
+
+/// A new instance of a file system as a detached mount: fsopen(2), fsconfig(2), fsmount(2).
+pub fn new_filesystem(
+    i: usize,
+    fstype: &str,
+    source: &str,
+    parameters: &[(String, Option<String>)],
+    attr: u64,
+) -> Result<OwnedFd, StepError> {
+    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+        .step(Phase::Mounts, i, || format!("fsopen({fstype:?})"))?;
+    let explain = |call: String| format!("{call}{}", kernel_message(&context));
+    if !source.is_empty() {
+        fsconfig_set_string(&context, "source", source)
+            .step(Phase::Mounts, i, || explain(format!("fsconfig(source, {source:?})")))?;
+    }
+    for (key, value) in parameters {
+        match value {
+            Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str()),
+            None => fsconfig_set_flag(&context, key.as_str()),
+        }
+        .step(Phase::Mounts, i, || explain(format!("fsconfig({key}{})", value.as_ref().map_or(String::new(), |v| format!("={v}")))))?;
+    }
+    fsconfig_create(&context).step(Phase::Mounts, i, || explain(format!("mount({source:?}, type {fstype:?})")))?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attr as u32))
+        .step(Phase::Mounts, i, || explain(format!("fsmount({fstype:?}, {attr:#x})")))
+}
+
+/// What the file system itself says of a failed fsconfig(2), which is more than an errno.
+fn kernel_message(context: &OwnedFd) -> String {
+    let mut buffer = [0u8; 256];
+    match rustix::io::read(context, &mut buffer) {
+        Ok(n) if n > 2 => {
+            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            let text = text.lines().next().unwrap_or("").trim_start_matches(['e', 'w', 'i', ' ']).to_string();
+            format!(" [{text}]")
+        }
+        _ => String::new(),
+    }
+}
+
+/// mount(2) for what fsconfig(2) cannot take, such as an overlay of many layers. The target is a
+/// handle; the host's procfs gives it a path.
+fn legacy_mount(
+    i: usize,
+    step: &MountStep,
+    parameters: &[(String, Option<String>)],
+    target: BorrowedFd<'_>,
+    root: &Root,
+) -> Result<OwnedFd, StepError> {
+    let MountSource::FileSystem { fstype, source, .. } = &step.source else {
+        return Err(StepError::new(Phase::Mounts, i, "not a file system"));
+    };
+    let words: Vec<String> = parameters
+        .iter()
+        .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |v| format!("{key}={v}")))
+        .collect();
+    let data = std::ffi::CString::new(words.join(","))
+        .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
+    let path = format!("/proc/self/fd/{}", target.as_raw_fd());
+    rustix::mount::mount(source.as_str(), path.as_str(), fstype.as_str(), rustix::mount::MountFlags::empty(), data.as_c_str())
+        .step(Phase::Mounts, i, || format!("mount({source:?}, type {fstype:?}, {data:?})"))?;
+    // The handle still means the directory underneath.
+    let mounted = root.resolve(&step.destination).step(Phase::Mounts, i, || "open(mount)".into())?;
+    if let Some(Attr { set, clear }) = step.attr {
+        set_attr(i, mounted.as_fd(), false, set, clear)?;
+    }
+    recursive_attr(i, step, mounted.as_fd())?;
+    Ok(mounted)
+}
+
+/// Attaches a detached mount on a handle.
+pub fn attach(i: usize, mount: &OwnedFd, target: BorrowedFd<'_>) -> Result<(), StepError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, "", target, "", flags).step(Phase::Mounts, i, || "move_mount".into())
+}
+
+fn attr_call(set: u64, clear: u64) -> String {
+    format!("mount_setattr(set {set:#x}, clear {clear:#x})")
+}
+
+/// mount_setattr(2) on one mount or on a tree.
+pub fn set_attr(i: usize, mount: BorrowedFd<'_>, recursive: bool, set: u64, clear: u64) -> Result<(), StepError> {
+    if set == 0 && clear == 0 {
+        return Ok(());
+    }
+    mount_setattr(mount, recursive, &MountAttr { attr_set: set, attr_clr: clear, ..MountAttr::default() })
+        .step(Phase::Mounts, i, || attr_call(set, clear))
+}
+
+fn recursive_attr(i: usize, step: &MountStep, mount: BorrowedFd<'_>) -> Result<(), StepError> {
+    match step.recursive {
+        Some(Attr { set, clear }) => set_attr(i, mount, true, set, clear),
+        None => Ok(()),
+    }
+}
+
+fn set_propagation(i: usize, mount: BorrowedFd<'_>, changes: &[(u64, bool)]) -> Result<(), StepError> {
+    for &(propagation, recursive) in changes {
+        mount_setattr(mount, recursive, &MountAttr { propagation, ..MountAttr::default() })
+            .step(Phase::Mounts, i, || format!("mount_setattr(propagation {propagation:#x})"))?;
+    }
+    Ok(())
+}
+
+/// Mounts that had to stay writable for device nodes.
+pub fn late_readonly(mounts: &[(At, String)], root: &Root) -> Result<(), StepError> {
+    for (i, (_, path)) in mounts.iter().enumerate() {
+        let mount = root.resolve(path).step(Phase::LateReadonly, i, || format!("mount point {path:?}"))?;
+        mount_setattr(mount.as_fd(), false, &MountAttr { attr_set: attr::RDONLY, ..MountAttr::default() })
+            .step(Phase::LateReadonly, i, || attr_call(attr::RDONLY, 0))?;
+    }
+    Ok(())
+}

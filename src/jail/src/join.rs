@@ -1,0 +1,195 @@
+//! A process that joins a running container: `exec`.
+//!
+//! ```text
+//!   host ── setns(pid) ── clone3 ──▶ exec process: cgroup, setns(the rest), identity, program
+//! ```
+//!
+//! All namespaces are joined by init's pidfd, the pid namespace by the host (it applies to
+//! children), the others by the child in one call. With a user namespace the rights over all of
+//! them come from it: then the child joins everything and clones once more.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use creel_plan::names::NamespaceKind;
+use creel_plan::steps::{Console, Phase, ProcessPlan, SeccompAt};
+use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
+
+use crate::child::Child;
+use crate::conversation::{self, Channel, Report};
+use crate::error::{Failed, Process, Step, StepError};
+use crate::init::{self, InitResources, join_cgroup, talk};
+use crate::process::Program;
+use crate::rooted::Root;
+use crate::spawn::leave;
+
+/// Everything to do for `exec`.
+#[derive(Debug)]
+pub struct JoinPlan {
+    /// Limits, identity, filter, program.
+    pub process: ProcessPlan,
+    /// Terminal.
+    pub console: Option<Console>,
+    /// oom_score_adj of the process.
+    pub oom_score_adj: Option<i32>,
+    /// Session keyring to join.
+    pub keyring: Option<String>,
+    /// CLONE_NEW* flags of the namespaces that the container has of its own.
+    pub namespaces: u64,
+    /// Root directory, for a container without a mount namespace.
+    pub chroot: Option<PathBuf>,
+    /// umask(2)
+    pub umask: u32,
+}
+
+/// What the host opened for the process.
+#[derive(Debug)]
+pub struct JoinSetup<'a> {
+    /// The plan.
+    pub plan: &'a JoinPlan,
+    /// The container's init.
+    pub init: BorrowedFd<'a>,
+    /// cgroup, filter; the rest is unused.
+    pub resources: InitResources,
+    /// cgroup v2 directory that the process is born into.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Clones the process.
+pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'_>, Failed> {
+    let JoinSetup { plan, init, resources, cgroup } = setup;
+    let (host_end, child_end) =
+        conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
+    let alone = SingleThreaded::witness();
+    let user = plan.namespaces & NamespaceKind::User.clone_flag() != 0;
+    let for_children = plan.namespaces & (NamespaceKind::Pid.clone_flag() | NamespaceKind::Time.clone_flag());
+    if !user && for_children != 0 {
+        setns(init, for_children, &alone).map_err(|errno| Failed::host("setns(pid namespace)", errno))?;
+    }
+    let forked = clone3(0, cgroup, &alone).map_err(|errno| Failed::host("clone3", errno))?;
+    let (pid, pidfd) = match forked {
+        Forked::Child => {
+            drop(host_end);
+            let error = child(plan, init, &resources, user, &child_end, &alone);
+            leave(&error, &child_end)
+        }
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(child_end);
+    drop(resources);
+    let (pid, pidfd) = if user { meet(pid, &host_end)? } else { (pid, pidfd) };
+    let child = Child::new(Process::Exec, pid, pidfd, host_end, None);
+    if user {
+        child.command(conversation::Order::Mapped)?;
+    }
+    Ok(child)
+}
+
+/// With a user namespace the process proper is the first child's sibling.
+fn meet(first: i32, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
+    let report = channel.next();
+    drop(creel_sys::process::wait(first));
+    match report.map_err(|errno| Failed::host("conversation with the child", errno))? {
+        Some(Report::Born(pid)) => {
+            let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the child named no pid"))?;
+            let pidfd = pidfd_open(raw, PidfdFlags::empty())
+                .map_err(|errno| Failed::host(format!("pidfd_open({pid})"), errno))?;
+            Ok((pid, pidfd))
+        }
+        Some(Report::Failed(e)) => {
+            Err(Failed { at: None, process: Process::Exec, call: e.call, errno: e.errno, hint: None })
+        }
+        _ => Err(Failed::said("exec: the process ended before it could report")),
+    }
+}
+
+fn child(
+    plan: &JoinPlan,
+    init: BorrowedFd<'_>,
+    resources: &InitResources,
+    user: bool,
+    channel: &Channel,
+    alone: &SingleThreaded,
+) -> StepError {
+    match prepare(plan, init, resources, user, channel, alone) {
+        Ok(program) => program.run(),
+        Err(error) => error,
+    }
+}
+
+fn prepare(
+    plan: &JoinPlan,
+    init: BorrowedFd<'_>,
+    resources: &InitResources,
+    user: bool,
+    channel: &Channel,
+    alone: &SingleThreaded,
+) -> Result<Program, StepError> {
+    join_cgroup(&resources.cgroup_tasks)?;
+    if let Some(score) = plan.oom_score_adj {
+        init::write_oom_score_adj(score)?;
+    }
+    let for_children = NamespaceKind::Pid.clone_flag() | NamespaceKind::Time.clone_flag();
+    let own = if user { plan.namespaces } else { plan.namespaces & !for_children };
+    if own != 0 {
+        setns(init, own, alone).step(Phase::Join, 0, || format!("setns(pidfd, {own:#x})"))?;
+    }
+    if user {
+        const CLONE_PARENT: u64 = 0x8000;
+        match clone3(CLONE_PARENT, None, alone).step(Phase::Join, 0, || "clone3(CLONE_PARENT)".into())? {
+            Forked::Child => talk(channel.expect(conversation::Order::Mapped))?,
+            Forked::Parent { pid, .. } => {
+                talk(channel.report(&Report::Born(pid)))?;
+                creel_sys::process::exit(0)
+            }
+        }
+        init::become_root()?;
+    }
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())?;
+    rustix::process::setsid().step(Phase::Enter, 0, || "setsid()".into())?;
+    if let Some(name) = &plan.keyring {
+        init::join_keyring(name)?;
+    }
+    if let Some(root) = &plan.chroot {
+        rustix::process::chroot(root.as_path()).step(Phase::Root, 0, || format!("chroot({root:?})"))?;
+        rustix::process::chdir("/").step(Phase::Root, 0, || "chdir(/)".into())?;
+    }
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(plan.umask));
+    if let Some(console) = plan.console {
+        let root = Root::current().step(Phase::Console, 0, || "open(/)".into())?;
+        init::attach_console(console, &root, channel)?;
+    }
+    identity_and_program(plan, resources, channel)
+}
+
+fn identity_and_program(
+    plan: &JoinPlan,
+    resources: &InitResources,
+    channel: &Channel,
+) -> Result<Program, StepError> {
+    let process = &plan.process;
+    crate::process::set_rlimits(&process.rlimits)?;
+    if process.no_new_privileges {
+        crate::process::set_no_new_privileges()?;
+    }
+    crate::process::sweep_descriptors(process.exec.preserve_fds)?;
+    creel_sys::process::reset_signals();
+    if process.seccomp == SeccompAt::BeforeCredentials {
+        init::load_filter(resources, channel)?;
+    }
+    crate::process::become_user(&process.credentials, &process.exec.cwd)?;
+    let program = Program::find(&process.exec, process.credentials.uid)?;
+    if process.seccomp == SeccompAt::BeforeExec {
+        init::load_filter(resources, channel)?;
+    }
+    init::wait_for_start(channel, None)?;
+    Ok(program)
+}
+
+/// The pidfd of the init with that pid, for callers of [`spawn`].
+pub fn open_init(pid: i32) -> Result<OwnedFd, Failed> {
+    let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the container has no init"))?;
+    pidfd_open(raw, PidfdFlags::empty()).map_err(|errno| Failed::host(format!("pidfd_open({pid})"), errno))
+}

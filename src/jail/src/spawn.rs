@@ -1,0 +1,158 @@
+//! The host's side of a birth: open what only the host may open, clone, write the id maps.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use creel_plan::steps::{Join, MountSource, Phase, Plan};
+use creel_sys::mount::{MountAttr, mount_setattr};
+use creel_sys::process::{Forked, SingleThreaded, clone3};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::child::{Child, place_of};
+use crate::conversation::{self, Channel, Order, Report};
+use crate::error::{Failed, Process, StepError};
+use crate::hooks::HookState;
+use crate::init::{self, InitResources, open_tree_at};
+use crate::{idmap, stage};
+
+/// What a birth needs beside the plan.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What was opened and compiled for init.
+    pub resources: InitResources,
+    /// What hooks are told.
+    pub state: HookState,
+    /// cgroup v2 directory that init is born into.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Opens the namespace files to join.
+pub fn open_joins(joins: &[Join]) -> Result<Vec<OwnedFd>, Failed> {
+    let open = |join: &Join| {
+        rustix::fs::open(join.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Failed::host(format!("open({:?})", join.path), errno).at(&join.at))
+    };
+    joins.iter().map(open).collect()
+}
+
+/// Opens the root and the sources of bind mounts as detached trees with the host's rights, for an
+/// init whose user namespace may not reach them. They leave the host's peer groups at once, as the
+/// mount namespace of init would have made them do.
+pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Failed> {
+    if !plan.host.open_sources {
+        return Ok(());
+    }
+    let Some(rootfs) = &plan.init.rootfs else { return Ok(()) };
+    let open = |at: &str, path: &str, recursive: bool| -> Result<OwnedFd, Failed> {
+        let tree = open_tree_at(CWD, path, recursive)
+            .map_err(|errno| Failed::host(format!("bind source {path:?}"), errno).at(at))?;
+        let propagation = rootfs.propagation & !creel_plan::options::ms::REC;
+        mount_setattr(tree.as_fd(), true, &MountAttr { propagation, ..MountAttr::default() })
+            .map_err(|errno| Failed::host(format!("mount_setattr({path:?})"), errno).at(at))?;
+        Ok(tree)
+    };
+    resources.rootfs = Some(open(".root.path", &rootfs.path, true)?);
+    for step in &plan.init.mounts {
+        resources.sources.push(match &step.source {
+            MountSource::Bind { source, recursive } => Some(open(&step.at, source, *recursive)?),
+            MountSource::FileSystem { .. } | MountSource::Cgroup => None,
+        });
+    }
+    Ok(())
+}
+
+/// Clones init, by way of the stage if the plan has one, and gives it its id maps and limits.
+pub fn spawn(setup: Setup<'_>) -> Result<Child<'_>, Failed> {
+    let Setup { plan, resources, state, cgroup } = setup;
+    let (host_end, child_end) =
+        conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
+    let alone = SingleThreaded::witness();
+    let flags = if plan.stage.is_some() { 0 } else { plan.host.clone_flags };
+    let first = if plan.stage.is_some() { None } else { cgroup };
+    let forked = clone3(flags, first, &alone)
+        .map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
+    let (pid, pidfd) = match forked {
+        Forked::Child => {
+            drop(host_end);
+            let error = match &plan.stage {
+                None => init::run(&plan.init, resources, &state, &child_end),
+                Some(stage) => stage::run(plan, stage, resources, cgroup, &state, &child_end),
+            };
+            leave(&error, &child_end)
+        }
+        Forked::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop(child_end);
+    drop(resources);
+    let (pid, pidfd) = match &plan.stage {
+        None => (pid, pidfd),
+        Some(_) => meet_init(plan, pid, &host_end)?,
+    };
+    let child = Child::new(Process::Init, pid, pidfd, host_end, Some(plan));
+    let host = &plan.host;
+    if let Some(map) = &host.id_map {
+        idmap::write(pid, map)?;
+    }
+    for limit in &host.rlimits {
+        creel_sys::limits::set(pid, limit.resource, limit.soft, limit.hard)
+            .map_err(|errno| Failed::host(crate::process::rlimit_call(limit), errno).at(&limit.at))?;
+    }
+    if let Some(score) = host.oom_score_adj {
+        write_oom_score_adj(pid, score)?;
+    }
+    if host.id_map.is_some() || plan.stage.is_some() {
+        let orders = usize::from(host.id_map.is_some()) + usize::from(plan.stage.is_some());
+        for _ in 0..orders {
+            child.command(Order::Mapped)?;
+        }
+    }
+    Ok(child)
+}
+
+/// Waits for the stage's word of init's birth and reaps the stage.
+fn meet_init(plan: &Plan, stage_pid: i32, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
+    let report = channel.next();
+    let status = creel_sys::process::wait(stage_pid).map_err(|errno| Failed::host("waitpid(stage)", errno))?;
+    match report.map_err(|errno| Failed::host("conversation with the stage", errno))? {
+        Some(Report::Born(pid)) => {
+            let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the stage named no pid"))?;
+            let pidfd = pidfd_open(raw, PidfdFlags::empty())
+                .map_err(|errno| Failed::host(format!("pidfd_open({pid})"), errno))?;
+            Ok((pid, pidfd))
+        }
+        Some(Report::Failed(error)) => Err(stage_failed(plan, error)),
+        _ => Err(Failed::said(format!("the stage process ended with wait status {status:#x}"))),
+    }
+}
+
+fn stage_failed(plan: &Plan, error: StepError) -> Failed {
+    let at = place_of(plan, &error);
+    let process = if error.phase == Phase::Stage { Process::Stage } else { Process::Init };
+    Failed { at, process, call: error.call, errno: error.errno, hint: None }
+}
+
+fn write_oom_score_adj(pid: i32, score: i32) -> Result<(), Failed> {
+    let path = format!("/proc/{pid}/oom_score_adj");
+    let fail = |errno| Failed::host(format!("write({path}, {score})"), errno).at(".process.oomScoreAdj");
+    let file = rustix::fs::open(path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    rustix::io::write(&file, score.to_string().as_bytes()).map_err(fail).map(drop)
+}
+
+/// Last act of a child that failed: tell the host, or, if nobody listens any more, whoever reads the
+/// container's error stream.
+pub(crate) fn leave(error: &StepError, channel: &Channel) -> ! {
+    if channel.report(&Report::Failed(error.clone())).is_err() {
+        let failed = Failed {
+            at: None,
+            process: Process::Init,
+            call: error.call.clone(),
+            errno: error.errno,
+            hint: None,
+        };
+        let line = format!("creel: {failed}\n");
+        drop(rustix::io::write(rustix::stdio::stderr(), line.as_bytes()));
+    }
+    creel_sys::process::exit(1)
+}

@@ -1,0 +1,101 @@
+//! The stage process: joins what init must be born into, sets clocks, clones init as its own
+//! sibling, and is gone.
+//!
+//! Runs between the host and init, only when the plan has a stage: a pid namespace applies to
+//! children only, a user namespace has to be entered before the namespaces that it is to own are
+//! made, and clocks are set before a time namespace has its first process (time_namespaces(7)).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use creel_plan::names::NamespaceKind;
+use creel_plan::steps::{ClockOffset, Join, Phase, Plan, StagePlan};
+use creel_sys::Errno;
+use creel_sys::process::{Forked, SingleThreaded, clone3, setns, unshare};
+use rustix::fs::{Mode, OFlags};
+
+use crate::conversation::{Channel, Order, Report};
+use crate::error::{Step, StepError};
+use crate::hooks::HookState;
+use crate::init::{self, InitResources, talk};
+
+/// CLONE_PARENT: init is the host's child, as it is without a stage.
+const CLONE_PARENT: u64 = 0x8000;
+
+/// Runs the stage; never returns an `Ok` in the stage, an `Err` in stage or init.
+pub fn run(
+    plan: &Plan,
+    stage: &StagePlan,
+    resources: InitResources,
+    cgroup: Option<BorrowedFd<'_>>,
+    state: &HookState,
+    channel: &Channel,
+) -> StepError {
+    match prepare_and_clone(plan, stage, &resources.joins, cgroup, channel) {
+        Err(error) => error,
+        Ok(false) => creel_sys::process::exit(0),
+        Ok(true) => match talk(channel.expect(Order::Mapped)) {
+            Ok(()) => init::run(&plan.init, resources, state, channel),
+            Err(error) => error,
+        },
+    }
+}
+
+/// True in init.
+fn prepare_and_clone(
+    plan: &Plan,
+    stage: &StagePlan,
+    files: &[OwnedFd],
+    cgroup: Option<BorrowedFd<'_>>,
+    channel: &Channel,
+) -> Result<bool, StepError> {
+    let alone = SingleThreaded::witness();
+    join_all(&plan.host.joins, stage, files, &alone)?;
+    if let Some(clocks) = &stage.clocks {
+        unshare(NamespaceKind::Time.clone_flag(), &alone)
+            .step(Phase::Stage, 0, || "unshare(CLONE_NEWTIME)".into())?;
+        set_clocks(clocks)?;
+    }
+    let forked = clone3(stage.clone_flags | CLONE_PARENT, cgroup, &alone)
+        .step(Phase::Stage, 0, || format!("clone3({:#x})", stage.clone_flags))?;
+    match forked {
+        Forked::Child => Ok(true),
+        Forked::Parent { pid, .. } => talk(channel.report(&Report::Born(pid))).map(|()| false),
+    }
+}
+
+/// Namespaces are joined with the rights of the host's user first; those that only the joined user
+/// namespace has rights over are tried again inside it.
+fn join_all(joins: &[Join], stage: &StagePlan, files: &[OwnedFd], alone: &SingleThreaded) -> Result<(), StepError> {
+    let is_user = |i: &usize| joins.get(*i).is_some_and(|j| j.kind == NamespaceKind::User);
+    let (user, others): (Vec<usize>, Vec<usize>) = stage.joins.iter().copied().partition(is_user);
+    let join = |i: usize| match files.get(i) {
+        Some(file) => setns(file.as_fd(), 0, alone),
+        None => Err(Errno::BADF),
+    };
+    let mut again = Vec::new();
+    for &i in &others {
+        match join(i) {
+            Err(Errno::PERM) if !user.is_empty() => again.push(i),
+            other => other.step(Phase::Stage, i, || "setns".into())?,
+        }
+    }
+    for &i in &user {
+        join(i).step(Phase::Stage, i, || "setns".into())?;
+    }
+    if stage.become_root {
+        init::become_root().map_err(|e| StepError { phase: Phase::Stage, ..e })?;
+    }
+    for i in again {
+        join(i).step(Phase::Stage, i, || "setns".into())?;
+    }
+    Ok(())
+}
+
+fn set_clocks(clocks: &[ClockOffset]) -> Result<(), StepError> {
+    let text: String =
+        clocks.iter().map(|c| format!("{} {} {}\n", c.clock, c.secs, c.nanosecs)).collect();
+    let call = || format!("write(/proc/self/timens_offsets, {:?})", text.trim_end());
+    let file = rustix::fs::open("/proc/self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .step(Phase::Stage, 0, call)?;
+    rustix::io::write(&file, text.as_bytes()).step(Phase::Stage, 0, call).map(drop)
+}

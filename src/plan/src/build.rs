@@ -1,0 +1,197 @@
+//! Spec, request and facts become a [`Plan`].
+//!
+//! Every decision that depends on more than one field is made here, where a table can test it:
+//! who sets limits, whether a stage is needed, when the filter loads, which mounts stay writable
+//! for a while.
+
+mod devices;
+mod mounts;
+mod namespaces;
+mod process;
+
+pub use process::{ProcessContext, plan_console, plan_process};
+
+use crate::check::{Warning, check};
+use crate::facts::{HostFacts, Request};
+use crate::invalid::Invalid;
+use crate::names::NamespaceKind;
+use crate::options::{Propagation, ms};
+use crate::spec::{Hook, Linux, Spec};
+use crate::steps::{
+    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Plan, RootSwitch, Rootfs, Seal,
+    Sysctl,
+};
+
+/// A plan and what the user should hear about it.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The plan.
+    pub plan: Plan,
+    /// Oddities that do not stop the container.
+    pub warnings: Vec<Warning>,
+}
+
+/// The decision: what every process does for this container.
+pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned, Invalid> {
+    let warnings = check(spec)?;
+    let empty = Linux::default();
+    let linux = spec.linux.as_ref().unwrap_or(&empty);
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| Invalid::new(".process", "process property must not be empty"))?;
+    let root = spec.root.as_ref().ok_or_else(|| Invalid::new(".root", "root must be specified"))?;
+
+    let joining = namespaces::split(linux)?;
+    let user = joining.has(NamespaceKind::User);
+    let mount = joining.has(NamespaceKind::Mount);
+    let id_map = namespaces::id_map(linux, &joining, facts);
+    // The initial user namespace's limits and devices are out of reach from inside another.
+    let outside = user && !facts.is_rootless();
+    let context = ProcessContext {
+        has_seccomp: linux.seccomp.is_some(),
+        setgroups_denied: id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
+        preserve_fds: request.preserve_fds,
+        env: &request.env,
+        limits_by_host: outside,
+    };
+    let (process_plan, host_rlimits) = plan_process(process, &context)?;
+    let steps = mounts::plan_mounts(spec, request)?;
+    let devices = devices::plan_devices(spec, user || facts.in_user_namespace)?;
+    let propagation = root_propagation(linux);
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    let create_runtime: Vec<HookStep> =
+        hook_steps("prestart", &hooks.prestart).chain(hook_steps("createRuntime", &hooks.create_runtime)).collect();
+    let oom_score_adj = process.oom_score_adj.and_then(|score| i32::try_from(score).ok());
+    let stage = namespaces::stage(linux, &joining, facts);
+    let clone_flags = if stage.is_some() { 0 } else { joining.clone_flags };
+
+    let init = InitPlan {
+        enter: Enter {
+            joins: if stage.is_some() { Vec::new() } else { joining.all_joins() },
+            user_namespace: id_map.is_some(),
+            cgroup_namespace: joining.is_new(NamespaceKind::Cgroup),
+            keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+            loopback: joining.is_new(NamespaceKind::Network),
+            hostname: some(&spec.hostname),
+            domainname: some(&spec.domainname),
+        },
+        rootfs: mount.then(|| Rootfs {
+            path: join(&request.bundle, &root.path),
+            propagation: propagation.unwrap_or(ms::SLAVE | ms::REC),
+        }),
+        mounts: if mount { steps.mounts } else { Vec::new() },
+        devices: if mount { devices.nodes } else { Vec::new() },
+        links: if mount { devices.links } else { Vec::new() },
+        late_readonly: steps.late_readonly,
+        sysctls: sysctls(linux),
+        oom_score_adj: oom_score_adj.filter(|_| !outside),
+        hooks: InitHooks {
+            wait_for_host: !create_runtime.is_empty(),
+            create_container: hook_steps("createContainer", &hooks.create_container).collect(),
+        },
+        root: match (mount, request.no_pivot) {
+            (false, _) => RootSwitch::Chroot,
+            (true, true) => RootSwitch::Move,
+            (true, false) => RootSwitch::Pivot,
+        },
+        console: plan_console(process, mount),
+        hide: if mount { hidden(linux) } else { Vec::new() },
+        seal: Seal {
+            // Private is what the root is already.
+            propagation: propagation.filter(|flags| mount && flags & ms::PRIVATE == 0),
+            readonly: root.readonly && mount,
+            umask: process.user.umask.unwrap_or(0o022),
+        },
+        process: process_plan,
+        start_container: hook_steps("startContainer", &hooks.start_container).collect(),
+    };
+    let host = HostPlan {
+        clone_flags,
+        joins: joining.joins,
+        id_map,
+        open_sources: outside && mount,
+        rlimits: host_rlimits,
+        oom_score_adj: oom_score_adj.filter(|_| outside),
+        create_runtime,
+        poststart: hook_steps("poststart", &hooks.poststart).collect(),
+        poststop: hook_steps("poststop", &hooks.poststop).collect(),
+    };
+    Ok(Planned { plan: Plan { host, stage, init }, warnings })
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_string())
+}
+
+/// A path of config.json, which is relative to the bundle.
+pub(crate) fn join(bundle: &str, path: &str) -> String {
+    if path.starts_with('/') { path.to_string() } else { format!("{}/{path}", bundle.trim_end_matches('/')) }
+}
+
+/// `.linux.rootfsPropagation` in MS_* flags; the word was checked.
+fn root_propagation(linux: &Linux) -> Option<u64> {
+    Propagation::from_word(&linux.rootfs_propagation).map(Propagation::ms_flags)
+}
+
+fn hook_steps<'a>(kind: &'a str, hooks: &'a [Hook]) -> impl Iterator<Item = HookStep> + 'a {
+    hooks
+        .iter()
+        .enumerate()
+        .map(move |(i, hook)| HookStep { at: format!(".hooks.{kind}[{i}]"), hook: hook.clone() })
+}
+
+/// Read-only paths first: a masked path below a read-only one is covered last, on top.
+fn hidden(linux: &Linux) -> Vec<HideStep> {
+    let steps = |name: &'static str, paths: &[String], how: Hide| -> Vec<HideStep> {
+        let mut seen = std::collections::BTreeSet::new();
+        paths
+            .iter()
+            .enumerate()
+            .filter(|(_, path)| seen.insert(path.trim_end_matches('/').to_string()))
+            .map(|(i, path)| HideStep { at: format!(".linux.{name}[{i}]"), path: path.clone(), how })
+            .collect()
+    };
+    let mut all = steps("readonlyPaths", &linux.readonly_paths, Hide::Readonly);
+    all.extend(steps("maskedPaths", &linux.masked_paths, Hide::Mask));
+    all
+}
+
+fn sysctls(linux: &Linux) -> Vec<Sysctl> {
+    linux
+        .sysctl
+        .iter()
+        .map(|(key, value)| Sysctl {
+            at: crate::invalid::key_path(".linux.sysctl", key),
+            path: sysctl_path(key),
+            value: value.clone(),
+        })
+        .collect()
+}
+
+/// sysctl(8): the first separator says which of `.` and `/` separates; the other one, swapped, is
+/// part of a name (`net.ipv4.conf.eth0/1.forwarding` is interface `eth0.1`).
+fn sysctl_path(key: &str) -> String {
+    match key.find(['.', '/']).and_then(|at| key.get(at..=at)) {
+        Some(".") => key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect(),
+        _ => key.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sysctl_keys_become_paths_by_their_first_separator() {
+        assert_eq!(sysctl_path("net.core.somaxconn"), "net/core/somaxconn");
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_bundle() {
+        assert_eq!(join("/b/", "rootfs"), "/b/rootfs");
+        assert_eq!(join("/b", "/abs"), "/abs");
+    }
+}

@@ -1,0 +1,500 @@
+//! The plan: what each process of a container's creation does, as typed data.
+//!
+//! Three processes act (docs/architecture.md has the picture):
+//!
+//! * the **host** process is the runtime outside. It opens what only it may open, clones, writes id
+//!   maps and runs the hooks of the runtime's namespaces.
+//! * the **stage** process exists only when a namespace must be joined, or a clock set, before init
+//!   is born. It is a child of the host and clones init as its sibling.
+//! * **init** becomes the container's process. The fields of [`InitPlan`] are its phases, in order.
+//!
+//! A step knows the config path it came from, so that a failure names it. Nothing here was looked
+//! up on the machine: the same spec, request and facts give the same plan.
+
+use crate::names::NamespaceKind;
+use crate::spec::Hook;
+
+/// Where in config.json a step comes from, as a jq path: `.mounts[3]`.
+pub type At = String;
+
+/// Everything to do for `create` and `run`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// The host's part.
+    pub host: HostPlan,
+    /// Present when init cannot be cloned by the host itself.
+    pub stage: Option<StagePlan>,
+    /// Init's part.
+    pub init: InitPlan,
+}
+
+/// The host's part.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HostPlan {
+    /// CLONE_NEW* flags of the clone3 that makes init.
+    pub clone_flags: u64,
+    /// Namespace files that the host opens, for the stage or init to join.
+    pub joins: Vec<Join>,
+    /// Id maps written for init's new user namespace.
+    pub id_map: Option<IdMap>,
+    /// The root and the sources of bind mounts are opened by the host: inside the user namespace
+    /// init may lack permission to reach them.
+    pub open_sources: bool,
+    /// Limits set on init from outside, because init's user namespace cannot raise them.
+    pub rlimits: Vec<RlimitStep>,
+    /// oom_score_adj written from outside, for the same reason.
+    pub oom_score_adj: Option<i32>,
+    /// prestart and createRuntime hooks.
+    pub create_runtime: Vec<HookStep>,
+    /// poststart hooks.
+    pub poststart: Vec<HookStep>,
+    /// poststop hooks.
+    pub poststop: Vec<HookStep>,
+}
+
+/// A namespace to join by path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Join {
+    /// `.linux.namespaces[i].path`
+    pub at: At,
+    /// Which one.
+    pub kind: NamespaceKind,
+    /// Namespace file on the host.
+    pub path: String,
+}
+
+/// Lines for /proc/PID/uid_map and gid_map (user_namespaces(7)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdMap {
+    /// `(first id inside, first id outside, count)`
+    pub uids: Vec<(u32, u32, u32)>,
+    /// Likewise for groups.
+    pub gids: Vec<(u32, u32, u32)>,
+    /// Who may write them.
+    pub writer: MapWriter,
+}
+
+/// How id maps get written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MapWriter {
+    /// The host process has CAP_SETUID and CAP_SETGID over the parent namespace.
+    Privileged,
+    /// An ordinary user maps only itself: setgroups(2) is denied first.
+    SingleId,
+    /// An ordinary user with subordinate ids: newuidmap(1) and newgidmap(1).
+    Helpers,
+}
+
+/// The stage process: join, set clocks, clone init.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StagePlan {
+    /// Indices into [`HostPlan::joins`], joined in this order.
+    pub joins: Vec<usize>,
+    /// Become root of the joined user namespace.
+    pub become_root: bool,
+    /// New time namespace with these offsets.
+    pub clocks: Option<Vec<ClockOffset>>,
+    /// CLONE_NEW* flags of the clone3 that makes init.
+    pub clone_flags: u64,
+}
+
+/// One line of /proc/PID/timens_offsets (time_namespaces(7)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClockOffset {
+    /// `.linux.timeOffsets.boottime`
+    pub at: At,
+    /// `monotonic` or `boottime`.
+    pub clock: &'static str,
+    /// Seconds.
+    pub secs: i64,
+    /// Nanoseconds.
+    pub nanosecs: u32,
+}
+
+/// Init's phases, in the order in which they run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitPlan {
+    /// Cgroup, namespaces, identity.
+    pub enter: Enter,
+    /// The root's mount and the propagation of everything else; None without a mount namespace.
+    pub rootfs: Option<Rootfs>,
+    /// The config's mounts, in its order.
+    pub mounts: Vec<MountStep>,
+    /// Nodes and links in /dev.
+    pub devices: Vec<DeviceStep>,
+    /// Links in /dev: `(path, target)`.
+    pub links: Vec<(&'static str, &'static str)>,
+    /// Mounts that were left writable for the phases above, made read-only now.
+    pub late_readonly: Vec<(At, String)>,
+    /// Kernel parameters of the new namespaces, written through the host's procfs.
+    pub sysctls: Vec<Sysctl>,
+    /// oom_score_adj, written through the host's procfs.
+    pub oom_score_adj: Option<i32>,
+    /// createContainer hooks; the host's hooks run just before.
+    pub hooks: InitHooks,
+    /// pivot_root or its substitutes.
+    pub root: RootSwitch,
+    /// Terminal.
+    pub console: Option<Console>,
+    /// Masked and read-only paths.
+    pub hide: Vec<HideStep>,
+    /// Propagation of the container's own root, and its read-only flag.
+    pub seal: Seal,
+    /// Limits, identity, filter, program: what exec does too.
+    pub process: ProcessPlan,
+    /// startContainer hooks.
+    pub start_container: Vec<HookStep>,
+}
+
+/// First phase: be in the right cgroup and namespaces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Enter {
+    /// Indices into [`HostPlan::joins`] that init joins itself.
+    pub joins: Vec<usize>,
+    /// The host writes the id maps; init waits and becomes root of the new user namespace.
+    pub user_namespace: bool,
+    /// New cgroup namespace, made after init is in its cgroup so that this is the namespace's root.
+    pub cgroup_namespace: bool,
+    /// Name of the new session keyring.
+    pub keyring: Option<String>,
+    /// Bring `lo` up in the new network namespace.
+    pub loopback: bool,
+    /// sethostname(2)
+    pub hostname: Option<String>,
+    /// setdomainname(2)
+    pub domainname: Option<String>,
+}
+
+/// The root's mount.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rootfs {
+    /// Absolute path on the host.
+    pub path: String,
+    /// MS_* propagation set recursively on init's copy of the host's mounts.
+    pub propagation: u64,
+}
+
+impl Rootfs {
+    /// Whether mounts made later would travel to the host.
+    pub fn is_shared(&self) -> bool {
+        self.propagation & crate::options::ms::SHARED != 0
+    }
+}
+
+/// MOUNT_ATTR_* bits to set and to clear (mount_setattr(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attr {
+    /// Bits to set.
+    pub set: u64,
+    /// Bits to clear.
+    pub clear: u64,
+}
+
+/// One mount of the config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MountStep {
+    /// `.mounts[i]`
+    pub at: At,
+    /// Absolute path in the container, not resolved.
+    pub destination: String,
+    /// What is mounted.
+    pub source: MountSource,
+    /// Attributes of the mount itself. For a bind mount None keeps those of the source.
+    pub attr: Option<Attr>,
+    /// Attributes of the mount and all below it.
+    pub recursive: Option<Attr>,
+    /// MS_* propagation changes with recursion flag, in order.
+    pub propagation: Vec<(u64, bool)>,
+}
+
+/// What a mount step mounts.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MountSource {
+    /// A new instance of a file system.
+    FileSystem {
+        /// Type as in /proc/filesystems.
+        fstype: String,
+        /// Source shown in mountinfo, or the device.
+        source: String,
+        /// Parameters for fsconfig(2), `key=value` or `flag`.
+        parameters: Vec<(String, Option<String>)>,
+        /// Copy what the directory held into the new tmpfs.
+        copy_up: bool,
+    },
+    /// A tree of the host.
+    Bind {
+        /// Absolute path on the host.
+        source: String,
+        /// With what is mounted below it.
+        recursive: bool,
+    },
+    /// The container's view of the cgroup hierarchies; which ones is known when the cgroup exists.
+    Cgroup,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceStep {
+    /// `.linux.devices[i]`, or `.linux` for those that every container has.
+    pub at: At,
+    /// Absolute path in the container.
+    pub path: String,
+    /// S_IFCHR, S_IFBLK or S_IFIFO.
+    pub kind: u32,
+    /// Device major number.
+    pub major: u32,
+    /// Device minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Bind the host's node instead of making one: mknod(2) needs CAP_MKNOD in the initial user
+    /// namespace.
+    pub bind: bool,
+}
+
+/// A file below /proc/sys.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sysctl {
+    /// `.linux.sysctl["net.core.somaxconn"]`
+    pub at: At,
+    /// Path below /proc/sys, for example `net/core/somaxconn`.
+    pub path: String,
+    /// Value as written.
+    pub value: String,
+}
+
+/// Hooks around init's root switch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InitHooks {
+    /// The host has hooks to run: init waits for it.
+    pub wait_for_host: bool,
+    /// createContainer hooks.
+    pub create_container: Vec<HookStep>,
+}
+
+/// One hook.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HookStep {
+    /// `.hooks.poststop[0]`
+    pub at: At,
+    /// What to run.
+    pub hook: Hook,
+}
+
+/// How the container's tree becomes `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootSwitch {
+    /// pivot_root(2)
+    Pivot,
+    /// `--no-pivot`: MS_MOVE's effect and chroot(2), for initramfs.
+    Move,
+    /// Without a mount namespace: chroot(2).
+    Chroot,
+}
+
+/// A pseudo-terminal for the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Console {
+    /// Rows and columns.
+    pub size: Option<(u16, u16)>,
+    /// Put it at /dev/console too (init, not exec).
+    pub mount: bool,
+}
+
+/// A path hidden or made read-only. A path that does not exist is skipped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HideStep {
+    /// `.linux.maskedPaths[i]` or `.linux.readonlyPaths[i]`
+    pub at: At,
+    /// Absolute path in the container.
+    pub path: String,
+    /// What to do with it.
+    pub how: Hide,
+}
+
+/// What to do with a hidden path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hide {
+    /// /dev/null over a file, an empty read-only tmpfs over a directory.
+    Mask,
+    /// A read-only bind mount of itself.
+    Readonly,
+}
+
+/// The container's root after everything is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seal {
+    /// MS_* propagation (with MS_REC) of the new root; None keeps it.
+    pub propagation: Option<u64>,
+    /// `.root.readonly`
+    pub readonly: bool,
+    /// umask(2) of the process.
+    pub umask: u32,
+}
+
+/// What init and exec share: from resource limits to execve.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProcessPlan {
+    /// Limits that the process sets itself.
+    pub rlimits: Vec<RlimitStep>,
+    /// prctl(2) PR_SET_NO_NEW_PRIVS.
+    pub no_new_privileges: bool,
+    /// When the filter is loaded.
+    pub seccomp: SeccompAt,
+    /// Identity.
+    pub credentials: Credentials,
+    /// Program.
+    pub exec: Exec,
+}
+
+/// setrlimit(2)
+#[derive(Debug, Clone, PartialEq)]
+pub struct RlimitStep {
+    /// `.process.rlimits[i]`
+    pub at: At,
+    /// `RLIMIT_NOFILE`
+    pub name: String,
+    /// Its number.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// When the seccomp filter is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeccompAt {
+    /// No filter.
+    Never,
+    /// Before privileges are dropped: without no_new_privs loading needs CAP_SYS_ADMIN.
+    BeforeCredentials,
+    /// Last, so that the profile need not allow what dropping privileges takes.
+    BeforeExec,
+}
+
+/// uid, gid, groups and capability sets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Credentials {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups; None where setgroups(2) is denied.
+    pub groups: Option<Vec<u32>>,
+    /// Capability sets.
+    pub caps: CapSets,
+}
+
+/// capabilities(7) as bit masks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapSets {
+    /// Bounding set.
+    pub bounding: u64,
+    /// Effective set.
+    pub effective: u64,
+    /// Permitted set.
+    pub permitted: u64,
+    /// Inheritable set.
+    pub inheritable: u64,
+    /// Ambient set.
+    pub ambient: u64,
+}
+
+/// The program.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exec {
+    /// argv
+    pub args: Vec<String>,
+    /// Environment, one entry per variable. HOME is added from the container's passwd if missing.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub cwd: String,
+    /// Descriptors from 3 on that stay open.
+    pub preserve_fds: u32,
+}
+
+/// A phase of a process, to say where something failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// [`StagePlan`], index into its joins.
+    Stage,
+    /// [`InitPlan::enter`], index into its joins.
+    Join,
+    /// The rest of [`InitPlan::enter`].
+    Enter,
+    /// [`InitPlan::rootfs`]
+    Rootfs,
+    /// [`InitPlan::mounts`]
+    Mounts,
+    /// [`InitPlan::devices`]
+    Devices,
+    /// [`InitPlan::links`]
+    Links,
+    /// [`InitPlan::late_readonly`]
+    LateReadonly,
+    /// [`InitPlan::sysctls`]
+    Sysctls,
+    /// [`InitPlan::oom_score_adj`]
+    OomScoreAdj,
+    /// [`InitHooks::create_container`]
+    CreateContainer,
+    /// [`InitPlan::root`]
+    Root,
+    /// [`InitPlan::console`]
+    Console,
+    /// [`InitPlan::hide`]
+    Hide,
+    /// [`InitPlan::seal`]
+    Seal,
+    /// [`ProcessPlan::rlimits`]
+    Rlimits,
+    /// [`ProcessPlan::no_new_privileges`] and [`ProcessPlan::credentials`]
+    Credentials,
+    /// [`Exec::cwd`]
+    Cwd,
+    /// [`ProcessPlan::seccomp`]
+    Seccomp,
+    /// [`InitPlan::start_container`]
+    StartContainer,
+    /// [`ProcessPlan::exec`]
+    Exec,
+    /// Talking to the host.
+    Conversation,
+}
+
+impl Phase {
+    /// The phase with this number, as sent in a frame.
+    pub fn from_u8(number: u8) -> Option<Phase> {
+        const ALL: [Phase; 22] = [
+            Phase::Stage,
+            Phase::Join,
+            Phase::Enter,
+            Phase::Rootfs,
+            Phase::Mounts,
+            Phase::Devices,
+            Phase::Links,
+            Phase::LateReadonly,
+            Phase::Sysctls,
+            Phase::OomScoreAdj,
+            Phase::CreateContainer,
+            Phase::Root,
+            Phase::Console,
+            Phase::Hide,
+            Phase::Seal,
+            Phase::Rlimits,
+            Phase::Credentials,
+            Phase::Cwd,
+            Phase::Seccomp,
+            Phase::StartContainer,
+            Phase::Exec,
+            Phase::Conversation,
+        ];
+        ALL.get(usize::from(number)).copied()
+    }
+}

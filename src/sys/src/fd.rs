@@ -1,0 +1,42 @@
+//! File descriptor tables.
+
+use std::os::fd::RawFd;
+
+use crate::{Result, check};
+
+/// Sets close-on-exec on every open descriptor from `first` on: close_range(2) with
+/// CLOSE_RANGE_CLOEXEC, Linux 5.11.
+pub fn close_on_exec_from(first: RawFd) -> Result<()> {
+    // SAFETY: close_range(2) takes plain integers and touches no memory.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first as libc::c_uint,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    })
+    .map(drop)
+}
+
+/// Clears close-on-exec on a descriptor number that the caller does not own as an `OwnedFd`, one of
+/// `--preserve-fds`. EBADF when it is not open.
+pub fn keep_on_exec(fd: RawFd) -> Result<()> {
+    // SAFETY: F_SETFD takes an integer; a wrong descriptor gives EBADF.
+    check(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })).map(drop)
+}
+
+/// Whether the descriptor number is open in this process.
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD reads a flag; a wrong descriptor gives EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// Makes `from` the descriptor number `to` (0, 1 or 2), without close-on-exec: dup2(2).
+pub fn replace_stdio(from: std::os::fd::BorrowedFd<'_>, to: RawFd) -> Result<()> {
+    use std::os::fd::AsRawFd;
+    assert!((0..=2).contains(&to), "only standard streams are replaced by number");
+    // SAFETY: descriptors 0 to 2 are never owned by an OwnedFd in creel, so nothing is closed
+    // behind an owner's back.
+    check(libc::c_long::from(unsafe { libc::dup2(from.as_raw_fd(), to) })).map(drop)
+}

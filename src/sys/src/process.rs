@@ -1,0 +1,172 @@
+//! Making processes and leaving them.
+
+use std::convert::Infallible;
+use std::ffi::{CString, c_char};
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::{Errno, Result, check};
+
+/// Proof that the process has one thread, which clone3 without CLONE_VM needs: the child of a
+/// threaded process may only call async-signal-safe functions, and creel's children allocate.
+#[derive(Debug)]
+pub struct SingleThreaded(PhantomData<*const ()>);
+
+impl SingleThreaded {
+    /// The caller says that no thread was ever started; debug builds look.
+    pub fn witness() -> Self {
+        #[cfg(debug_assertions)]
+        if let Ok(tasks) = std::fs::read_dir("/proc/self/task") {
+            assert_eq!(tasks.count(), 1, "clone3 in a process with several threads");
+        }
+        SingleThreaded(PhantomData)
+    }
+}
+
+/// What [`clone3`] returns on either side.
+#[derive(Debug)]
+pub enum Forked {
+    /// In the child, which must leave by [`execve`] or [`exit`].
+    Child,
+    /// In the parent.
+    Parent {
+        /// Pid of the child in the caller's pid namespace.
+        pid: i32,
+        /// CLONE_PIDFD.
+        pidfd: OwnedFd,
+    },
+}
+
+/// CLONE_INTO_CGROUP of linux/sched.h, Linux 5.7.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Forks with `flags` (CLONE_NEW*, CLONE_PARENT), into the cgroup v2 directory `cgroup` if given:
+/// clone3(2). The child has a copy of the memory, as after fork(2).
+pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, _: &SingleThreaded) -> Result<Forked> {
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: clone_args is plain data for which all zeroes is valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    // With CLONE_PARENT the child sends its grandparent whatever signal the parent was made with.
+    args.exit_signal = if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 };
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child gets its own memory and, by the witness, the parent had one
+    // thread, so no lock is held by a thread that is missing in the child. pidfd outlives the call.
+    let ret = check(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
+    })?;
+    if ret == 0 {
+        return Ok(Forked::Child);
+    }
+    // SAFETY: on success the kernel stored a new descriptor that nobody else owns.
+    Ok(Forked::Parent { pid: ret as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Ends the process at once: no atexit handlers, no destructors, which belong to the parent.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: _exit(2) has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// A nul-terminated array of C strings, as execve(2) takes argv and envp.
+#[derive(Debug)]
+pub struct StringVector {
+    pointers: Vec<*const c_char>,
+    // Owns what the pointers point to.
+    _strings: Vec<CString>,
+}
+
+impl StringVector {
+    /// Takes the strings in order.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let pointers =
+            strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect();
+        StringVector { pointers, _strings: strings }
+    }
+}
+
+/// Replaces the process: execve(2). Returns only on error.
+pub fn execve(path: &std::ffi::CStr, argv: &StringVector, envp: &StringVector) -> Result<Infallible> {
+    // SAFETY: both vectors are nul-terminated arrays of valid C strings owned by their StringVector.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    Err(crate::last_errno())
+}
+
+/// Replaces the process by the file that `fd` refers to: execveat(2) with AT_EMPTY_PATH.
+pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> Result<Infallible> {
+    // SAFETY: as for execve; the empty path is a valid C string.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    Err(crate::last_errno())
+}
+
+/// Puts signals into the state that a new program expects: nothing blocked, SIGPIPE at its default
+/// (Rust's start-up code ignores it, and execve(2) keeps ignored signals ignored).
+pub fn reset_signals() {
+    // SAFETY: SIG_DFL is a valid disposition for SIGPIPE and the set is initialised by sigemptyset.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// Joins the namespaces in `flags` (CLONE_NEW*) of the process or namespace file behind `fd`:
+/// setns(2). The caller is single-threaded.
+pub fn setns(fd: BorrowedFd<'_>, flags: u64, _: &SingleThreaded) -> Result<()> {
+    // SAFETY: plain integers; a single-threaded process may change any of its namespaces without
+    // surprising another thread.
+    check(libc::c_long::from(unsafe { libc::setns(fd.as_raw_fd(), flags as libc::c_int) })).map(drop)
+}
+
+/// Moves the caller into new namespaces: unshare(2) with CLONE_NEW* flags.
+pub fn unshare(flags: u64, _: &SingleThreaded) -> Result<()> {
+    // SAFETY: as for setns; CLONE_FILES and CLONE_FS are not among the flags that callers pass, and
+    // would only unshare from threads that do not exist.
+    check(libc::c_long::from(unsafe { libc::unshare(flags as libc::c_int) })).map(drop)
+}
+
+/// Sends signal number `signal` to a process by pidfd: pidfd_send_signal(2). Takes any number, 0
+/// and real-time signals included.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {
+    // SAFETY: a null siginfo means the same as kill(2); the rest are integers.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// Wait status of a child by pid, blocking: wait4(2). EINTR is retried.
+pub fn wait(pid: i32) -> Result<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the kernel writes one int into `status`; rusage is not asked for.
+        let ret = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        if ret >= 0 {
+            return Ok(status);
+        }
+        match crate::last_errno() {
+            Errno::INTR => {}
+            other => return Err(other),
+        }
+    }
+}
