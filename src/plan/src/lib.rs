@@ -1,4 +1,5 @@
 //! creel-plan
+pub mod check;
 pub mod invalid;
 pub mod names;
 pub mod options;
