@@ -1,14 +1,11 @@
-//! The subcommands: names, flags, number of operands and help, as clap builders.
-//!
-//! Only the builder of the subcommand at hand runs; building all of them with clap's derive would
-//! double the time of `state`.
+//! The subcommands: names, flags, number of operands, and help, which clap renders.
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, Command};
 
+use crate::flags::{Flag, Kind, Words};
 use crate::globals::GLOBALS;
-use crate::go_flags::{self, Kind};
 use crate::program::{Failure, Program};
 
 /// A subcommand.
@@ -115,102 +112,49 @@ impl Subcommand {
         }
     }
 
-    fn flags(self) -> Vec<Arg> {
-        match self {
-            Subcommand::Create => container_flags(),
-            Subcommand::Run => {
-                let mut flags = container_flags();
-                flags.extend([
-                    switch("detach", "return when the process has started").short('d'),
-                    switch("keep", "keep the container when its process has ended"),
-                    switch("no-subreaper", "do not adopt processes whose parent ends"),
-                ]);
-                flags
-            }
-            Subcommand::Exec => exec_flags(),
-            Subcommand::Delete => {
-                vec![switch("force", "kill the container first if it runs").short('f')]
-            }
-            Subcommand::Kill => {
-                vec![switch("all", "do not fail when the container is stopped").short('a').hide(true)]
-            }
-            Subcommand::List => vec![
-                text("format", "FORMAT", "table or json").short('f').default_value("table"),
-                switch("quiet", "show only ids").short('q'),
-            ],
-            Subcommand::Spec => vec![
-                path("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
-                switch("rootless", "for a container of a user without privileges"),
-            ],
-            Subcommand::Features | Subcommand::Start | Subcommand::State => Vec::new(),
-        }
-    }
-
-    /// The parser of this subcommand.
-    fn command(self, program: &Program) -> Command {
-        let flags = self.flags();
-        let options = if flags.is_empty() { "" } else { " [options]" };
-        let operands = self.operands().1;
-        Command::new(self.name())
-            .bin_name(format!("{} {}", program.name, self.name()))
-            .about(self.about())
-            .override_usage(format!("{} {}{options}{operands}", program.name, self.name()))
-            .disable_help_flag(true)
-            .args_override_self(true)
-            .args(flags)
-            .arg(switch("help", "show help").short('h'))
-            .arg(Arg::new(OPERANDS).num_args(0..).last(true).hide(true).value_parser(value_parser!(OsString)))
+    fn flags(self) -> impl Iterator<Item = &'static Flag> + Clone {
+        let (own, shared): (&[Flag], &[Flag]) = match self {
+            Subcommand::Create => (&[], &CONTAINER),
+            Subcommand::Run => (&RUN, &CONTAINER),
+            Subcommand::Exec => (&EXEC, &[]),
+            Subcommand::Delete => (&DELETE, &[]),
+            Subcommand::Kill => (&KILL, &[]),
+            Subcommand::List => (&LIST, &[]),
+            Subcommand::Spec => (&SPEC, &[]),
+            Subcommand::Features | Subcommand::Start | Subcommand::State => (&[], &[]),
+        };
+        shared.iter().chain(own).chain(&HELP)
     }
 
     /// Its help text.
     pub fn help(self, program: &Program) -> String {
-        self.command(program).render_help().to_string()
+        let shown = self.flags().filter(|flag| !flag.help.is_empty());
+        let options = if shown.clone().count() > HELP.len() { " [options]" } else { "" };
+        let usage = format!("{} {}{options}{}", program.name, self.name(), self.operands().1);
+        Command::new(self.name())
+            .about(self.about())
+            .override_usage(usage)
+            .disable_help_flag(true)
+            .args(shown.map(argument))
+            .render_help()
+            .to_string()
     }
 
     /// Reads the words after its name; `None` when help was asked for.
-    pub fn parse(self, program: &Program, args: &[OsString]) -> Result<Option<Words>, Failure> {
-        let command = self.command(program);
-        let wrong = |message: String| {
-            Failure::usage(format!("Incorrect Usage: {message}"), self.help(program), message)
-        };
-        let stop = self == Subcommand::Exec;
-        let canonical = go_flags::canonical(&command, stop, args).map_err(wrong)?;
-        let mut flags = command.try_get_matches_from(canonical).map_err(|error| wrong(explain(&error)))?;
-        if flags.get_flag("help") {
+    pub fn parse<'a>(self, program: &Program, args: &'a [OsString]) -> Result<Option<Words<'a>>, Failure> {
+        let flags_stop = self == Subcommand::Exec;
+        let words = Words::read(args, flags_stop, |name| self.flags().find(|flag| flag.is_named(name)))
+            .map_err(|message| {
+                Failure::usage(format!("Incorrect Usage: {message}"), self.help(program), message)
+            })?;
+        if words.has("help") {
             return Ok(None);
         }
-        let operands: Vec<OsString> = flags.remove_many(OPERANDS).into_iter().flatten().collect();
-        if let Some(complaint) = self.operands().0.complaint(operands.len()) {
+        if let Some(complaint) = self.operands().0.complaint(words.operands.len()) {
             let message = format!("{}: {:?} {complaint}", program.argv0, self.name());
-            let heading = "Incorrect Usage.".to_owned();
-            return Err(Failure::usage(heading, self.help(program), message));
+            return Err(Failure::usage("Incorrect Usage.".to_owned(), self.help(program), message));
         }
-        Ok(Some(Words { flags, operands }))
-    }
-}
-
-/// A subcommand's flags and operands as they were given.
-#[derive(Debug)]
-pub struct Words {
-    /// Flags by long name.
-    pub flags: ArgMatches,
-    /// The rest.
-    pub operands: Vec<OsString>,
-}
-
-/// Id of the argument that collects operands.
-const OPERANDS: &str = "operands";
-
-/// A value that does not parse, in the words of Go's flag package; the syntax before that is
-/// [`go_flags`]'s.
-fn explain(error: &clap::Error) -> String {
-    use clap::error::ContextKind;
-    let context = |kind| error.get(kind).map(ToString::to_string);
-    let flag = context(ContextKind::InvalidArg).unwrap_or_default();
-    let flag = flag.trim_start_matches('-').split(' ').next().unwrap_or_default().to_owned();
-    match context(ContextKind::InvalidValue) {
-        Some(value) => format!("invalid value {value:?} for flag -{flag}: parse error"),
-        None => format!("invalid value for flag -{flag}: {}", error.kind()),
+        Ok(Some(words))
     }
 }
 
@@ -223,16 +167,7 @@ pub fn overview(program: &Program) -> String {
         .subcommand_help_heading("Commands")
         .disable_help_flag(true)
         .disable_help_subcommand(true);
-    for global in &GLOBALS {
-        let flag = match global.kind {
-            Kind::Switch => switch(global.long, global.help),
-            Kind::Value => text(global.long, "VALUE", global.help),
-        };
-        command = command.arg(match global.short {
-            Some(short) => flag.short(short),
-            None => flag,
-        });
-    }
+    command = command.args(GLOBALS.iter().map(argument));
     for subcommand in ALL {
         command = command.subcommand(Command::new(subcommand.name()).about(subcommand.about()));
     }
@@ -240,56 +175,122 @@ pub fn overview(program: &Program) -> String {
     command.render_help().to_string()
 }
 
-fn container_flags() -> Vec<Arg> {
-    vec![
-        path("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
-        path("console-socket", "PATH", "unix socket that gets the terminal's master end"),
-        path("pidfd-socket", "PATH", "unix socket that gets a pidfd of the init process"),
-        path("pid-file", "FILE", "file to write the pid of the init process to"),
-        switch("no-pivot", "move the root mount instead of pivot_root, for a rootfs on a ramdisk"),
-        switch("no-new-keyring", "keep the caller's session keyring"),
-        number("preserve-fds", "pass N more file descriptors after 0, 1, 2 and $LISTEN_FDS"),
-    ]
+/// A flag as clap's help shows it.
+fn argument(flag: &'static Flag) -> Arg {
+    let argument = Arg::new(flag.long).long(flag.long).short(flag.short).help(flag.help);
+    match flag.kind {
+        Kind::Switch => argument.action(ArgAction::SetTrue),
+        Kind::Value(name) => argument.value_name(name),
+        Kind::Number => argument.value_name("N"),
+    }
 }
 
-fn exec_flags() -> Vec<Arg> {
-    vec![
-        path("console-socket", "PATH", "unix socket that gets the terminal's master end"),
-        path("pidfd-socket", "PATH", "unix socket that gets a pidfd of the process"),
-        text("cwd", "DIR", "working directory in the container"),
-        many(text("env", "KEY=VALUE", "add to the environment").short('e')),
-        switch("tty", "attach a pseudo-terminal").short('t'),
-        text("user", "UID[:GID]", "user and group of the process").short('u'),
-        many(text("additional-gids", "GID", "add a supplementary group").short('g')),
-        path("process", "FILE", "process.json to run instead of flags and arguments").short('p'),
-        switch("detach", "return when the process has started").short('d'),
-        path("pid-file", "FILE", "file to write the pid of the process to"),
-        text("process-label", "LABEL", "SELinux label of the process"),
-        text("apparmor", "PROFILE", "AppArmor profile of the process"),
-        switch("no-new-privs", "set no_new_privs"),
-        many(text("cap", "CAP", "add a capability").short('c')),
-        number("preserve-fds", "pass N more file descriptors after 0, 1, 2 and $LISTEN_FDS"),
-        many(text("cgroup", "[CONTROLLERS:]PATH", "run in a cgroup below the container's")),
-        switch("ignore-paused", "also run in a paused container"),
-    ]
-}
+static HELP: [Flag; 1] = [Flag::switch("help", "show help").short('h')];
 
-fn switch(long: &'static str, help: &'static str) -> Arg {
-    Arg::new(long).long(long).help(help).action(ArgAction::SetTrue)
-}
+static CONTAINER: [Flag; 7] = [
+    Flag::value("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
+    Flag::value("console-socket", "PATH", "unix socket that gets the terminal's master end"),
+    Flag::value("pidfd-socket", "PATH", "unix socket that gets a pidfd of the init process"),
+    Flag::value("pid-file", "FILE", "file to write the pid of the init process to"),
+    Flag::switch("no-pivot", "move the root mount instead of pivot_root, for a rootfs on a ramdisk"),
+    Flag::switch("no-new-keyring", "keep the caller's session keyring"),
+    Flag::number("preserve-fds", "pass N more file descriptors after 0, 1, 2 and $LISTEN_FDS"),
+];
 
-fn text(long: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(long).long(long).value_name(value).help(help)
-}
+static RUN: [Flag; 3] = [
+    Flag::switch("detach", "return when the process has started").short('d'),
+    Flag::switch("keep", "keep the container when its process has ended"),
+    Flag::switch("no-subreaper", "do not adopt processes whose parent ends"),
+];
 
-fn path(long: &'static str, value: &'static str, help: &'static str) -> Arg {
-    text(long, value, help).value_parser(value_parser!(OsString))
-}
+static EXEC: [Flag; 17] = [
+    Flag::value("console-socket", "PATH", "unix socket that gets the terminal's master end"),
+    Flag::value("pidfd-socket", "PATH", "unix socket that gets a pidfd of the process"),
+    Flag::value("cwd", "DIR", "working directory in the container"),
+    Flag::value("env", "KEY=VALUE", "add to the environment (repeatable)").short('e'),
+    Flag::switch("tty", "attach a pseudo-terminal").short('t'),
+    Flag::value("user", "UID[:GID]", "user and group of the process").short('u'),
+    Flag::value("additional-gids", "GID", "add a supplementary group (repeatable)").short('g'),
+    Flag::value("process", "FILE", "process.json to run instead of flags and arguments").short('p'),
+    Flag::switch("detach", "return when the process has started").short('d'),
+    Flag::value("pid-file", "FILE", "file to write the pid of the process to"),
+    Flag::value("process-label", "LABEL", "SELinux label of the process"),
+    Flag::value("apparmor", "PROFILE", "AppArmor profile of the process"),
+    Flag::switch("no-new-privs", "set no_new_privs"),
+    Flag::value("cap", "CAP", "add a capability (repeatable)").short('c'),
+    Flag::number("preserve-fds", "pass N more file descriptors after 0, 1, 2 and $LISTEN_FDS"),
+    Flag::value("cgroup", "[CONTROLLERS:]PATH", "run in a cgroup below the container's (repeatable)"),
+    Flag::switch("ignore-paused", "also run in a paused container"),
+];
 
-fn number(long: &'static str, help: &'static str) -> Arg {
-    text(long, "N", help).value_parser(value_parser!(u32))
-}
+static DELETE: [Flag; 1] = [Flag::switch("force", "kill the container first if it runs").short('f')];
 
-fn many(flag: Arg) -> Arg {
-    flag.action(ArgAction::Append)
+/// runc has hidden it: a stopped container is no error then.
+static KILL: [Flag; 1] = [Flag::switch("all", "").short('a')];
+
+static LIST: [Flag; 2] = [
+    Flag::value("format", "FORMAT", "table (default) or json").short('f'),
+    Flag::switch("quiet", "show only ids").short('q'),
+];
+
+static SPEC: [Flag; 2] = [
+    Flag::value("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
+    Flag::switch("rootless", "for a container of a user without privileges"),
+];
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const RUNC: Program = Program { argv0: String::new(), name: "runc" };
+
+    fn complaint(subcommand: Subcommand, args: &[&str]) -> Option<String> {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let program = Program { argv0: "/sbin/runc".to_owned(), name: "runc" };
+        subcommand.parse(&program, &args).err().map(|failure| failure.message)
+    }
+
+    #[test]
+    fn a_wrong_number_of_operands_is_said_in_runcs_words() {
+        for (subcommand, args, message) in [
+            (Subcommand::State, &[][..], "/sbin/runc: \"state\" requires exactly 1 argument(s)"),
+            (Subcommand::State, &["a", "b"], "/sbin/runc: \"state\" requires exactly 1 argument(s)"),
+            (Subcommand::Exec, &[], "/sbin/runc: \"exec\" requires a minimum of 1 argument(s)"),
+            (Subcommand::Kill, &[], "/sbin/runc: \"kill\" requires a minimum of 1 argument(s)"),
+            (Subcommand::Kill, &["a", "b", "c"], "/sbin/runc: \"kill\" requires a maximum of 2 argument(s)"),
+            (Subcommand::Spec, &["a"], "/sbin/runc: \"spec\" requires exactly 0 argument(s)"),
+        ] {
+            assert_eq!(complaint(subcommand, args).unwrap(), message);
+        }
+        assert_eq!(complaint(Subcommand::Kill, &["a", "--all", "9"]), None);
+        assert_eq!(complaint(Subcommand::Exec, &["a", "b", "c", "-d"]), None);
+    }
+
+    #[test]
+    fn every_flag_is_found_by_its_names_and_they_do_not_collide() {
+        for subcommand in ALL {
+            let mut names: Vec<String> = subcommand
+                .flags()
+                .flat_map(|flag| flag.short.map(String::from).into_iter().chain([flag.long.to_owned()]))
+                .collect();
+            let count = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), count, "{subcommand:?}");
+        }
+    }
+
+    #[test]
+    fn help_shows_usage_and_visible_flags_under_the_invoked_name() {
+        let help = Subcommand::Kill.help(&RUNC);
+        assert!(help.contains("Usage: runc kill <container-id> [signal]"), "{help}");
+        assert!(!help.contains("--all"), "{help}");
+        let help = overview(&RUNC);
+        for subcommand in ALL {
+            assert!(help.contains(&format!("  {} ", subcommand.name())), "{help}");
+        }
+        assert!(help.contains("-v, --version"), "{help}");
+    }
 }

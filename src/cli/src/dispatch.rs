@@ -5,7 +5,8 @@ use std::path::Path;
 
 use creel_container::{Error, Runtime};
 
-use crate::commands::{self, Subcommand, Words};
+use crate::commands::{self, Subcommand};
+use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program};
 use crate::{features, output, request, signal, spec, version};
@@ -26,7 +27,7 @@ pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> R
         return print(&version::text(program.name));
     }
     // runc refuses a wrong --root before it looks at the command.
-    let runtime = globals.runtime(program.name)?;
+    let runtime = globals.runtime()?;
     let Some((name, args)) = command_line.split_first() else {
         return print(&commands::overview(program));
     };
@@ -41,7 +42,7 @@ pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> R
     match subcommand {
         Subcommand::Create => on_container("create", &words, |id| create(globals, &runtime, id, &words)),
         Subcommand::Delete => on_container("delete", &words, |id| {
-            creel_container::delete(&runtime, id, words.flags.get_flag("force")).map_err(one_line)?;
+            creel_container::delete(&runtime, id, words.has("force")).map_err(one_line)?;
             Ok(0)
         }),
         Subcommand::Exec => exec(&runtime, &words),
@@ -50,7 +51,7 @@ pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> R
         Subcommand::List => list(globals, &runtime, &words),
         Subcommand::Run => on_container("run", &words, |id| run_container(globals, &runtime, id, &words)),
         Subcommand::Spec => {
-            spec::write(request::given(&words.flags, "bundle"), words.flags.get_flag("rootless"))?;
+            spec::write(words.value("bundle"), words.has("rootless"))?;
             Ok(0)
         }
         Subcommand::Start => on_container("start", &words, |id| {
@@ -69,7 +70,7 @@ pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> R
 /// error.
 fn on_container(
     name: &str,
-    words: &Words,
+    words: &Words<'_>,
     command: impl FnOnce(&str) -> Result<u8, String>,
 ) -> Result<u8, Failure> {
     let id = request::id(&words.operands).map_err(|why| Failure::new(format!("{name}: {why}")))?;
@@ -80,35 +81,35 @@ fn one_line(error: Error) -> String {
     error.to_string()
 }
 
-fn create(globals: &Globals, runtime: &Runtime, id: &str, words: &Words) -> Result<u8, String> {
+fn create(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
     globals.keep_root(&runtime.root)?;
     let request = request::create(id, words)?;
     creel_container::create(runtime, &request).map_err(one_line)?;
     Ok(0)
 }
 
-fn run_container(globals: &Globals, runtime: &Runtime, id: &str, words: &Words) -> Result<u8, String> {
+fn run_container(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
     globals.keep_root(&runtime.root)?;
     let request = request::create(id, words)?;
-    creel_container::run(runtime, &request, request::run_mode(&words.flags)).map_err(one_line)
+    creel_container::run(runtime, &request, request::run_mode(words)).map_err(one_line)
 }
 
-fn kill(runtime: &Runtime, id: &str, words: &Words) -> Result<u8, String> {
+fn kill(runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
     let given = words.operands.get(1).filter(|signal| !signal.is_empty());
     let signal = given.map_or("SIGTERM".into(), |signal| signal.to_string_lossy());
     let signal = signal::parse(&signal)?;
-    creel_container::kill(runtime, id, signal, words.flags.get_flag("all")).map_err(one_line)?;
+    creel_container::kill(runtime, id, signal, words.has("all")).map_err(one_line)?;
     Ok(0)
 }
 
-fn exec(runtime: &Runtime, words: &Words) -> Result<u8, Failure> {
+fn exec(runtime: &Runtime, words: &Words<'_>) -> Result<u8, Failure> {
     let failed = |why: &dyn std::fmt::Display| Failure::new(format!("exec failed: {why}")).code(EXEC_FAILED);
     let request = request::id(&words.operands).and_then(|id| request::exec(id, words));
     let request = request.map_err(|why| failed(&why))?;
     creel_container::exec(runtime, &request).map_err(|error| failed(&error))
 }
 
-fn list(globals: &Globals, runtime: &Runtime, words: &Words) -> Result<u8, Failure> {
+fn list(globals: &Globals, runtime: &Runtime, words: &Words<'_>) -> Result<u8, Failure> {
     // A default root that nobody has made yet holds no containers; one that was asked for is a
     // mistake.
     if globals.root.is_some() {
@@ -117,14 +118,14 @@ fn list(globals: &Globals, runtime: &Runtime, words: &Words) -> Result<u8, Failu
     }
     let failed = |why: String| Failure::new(format!("list: {why}"));
     let views = creel_container::list(runtime).map_err(|error| failed(error.to_string()))?;
-    let format = words.flags.get_one::<String>("format").map_or("table", String::as_str);
-    let text = if words.flags.get_flag("quiet") {
+    let format = words.value("format").unwrap_or("table".as_ref());
+    let text = if words.has("quiet") {
         output::ids(&views)
     } else {
         let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
-        match format {
-            "table" => output::table(&views, &passwd),
-            "json" => output::array(&views, &passwd),
+        match format.to_str() {
+            Some("table") => output::table(&views, &passwd),
+            Some("json") => output::array(&views, &passwd),
             _ => return Err(failed("invalid format option".to_owned())),
         }
     };

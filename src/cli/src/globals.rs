@@ -6,39 +6,19 @@ use std::path::{Component, Path, PathBuf};
 
 use creel_container::{Rootless, Runtime};
 
-use crate::go_flags::{Item, Kind, Scanner, parse_bool};
+use crate::flags::{Flag, Item, Scanner, not_defined, parse_bool};
 
-/// One global flag.
-pub struct Global {
-    /// Name without dashes.
-    pub long: &'static str,
-    /// One letter.
-    pub short: Option<char>,
-    /// Whether it takes a value.
-    pub kind: Kind,
-    /// Help text.
-    pub help: &'static str,
-}
-
-/// The one table of global flags: scanning and help read it.
-pub const GLOBALS: [Global; 8] = [
-    switch("debug", None, "enable debug logging"),
-    value("log", "file to append log lines to (default: standard error)"),
-    value("log-format", "format of log lines: text (default) or json"),
-    value("root", "directory for the state of containers (should be on a tmpfs)"),
-    switch("systemd-cgroup", None, "let systemd make cgroups; cgroupsPath is slice:prefix:name"),
-    value("rootless", "ignore cgroup permission errors: true, false or auto (default)"),
-    switch("help", Some('h'), "show help"),
-    switch("version", Some('v'), "show the version"),
+/// The one table of global flags.
+pub static GLOBALS: [Flag; 8] = [
+    Flag::switch("debug", "enable debug logging"),
+    Flag::value("log", "FILE", "file to append log lines to (default: standard error)"),
+    Flag::value("log-format", "FORMAT", "format of log lines: text (default) or json"),
+    Flag::value("root", "DIR", "directory for the state of containers (should be on a tmpfs)"),
+    Flag::switch("systemd-cgroup", "let systemd make cgroups; cgroupsPath is slice:prefix:name"),
+    Flag::value("rootless", "BOOL", "ignore cgroup permission errors: true, false or auto (default)"),
+    Flag::switch("help", "show help").short('h'),
+    Flag::switch("version", "show the version").short('v'),
 ];
-
-const fn switch(long: &'static str, short: Option<char>, help: &'static str) -> Global {
-    Global { long, short, kind: Kind::Switch, help }
-}
-
-const fn value(long: &'static str, help: &'static str) -> Global {
-    Global { long, short: None, kind: Kind::Value, help }
-}
 
 /// What the global flags say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,20 +45,13 @@ impl Globals {
     /// Reads flags up to the subcommand; returns them and the words from the subcommand on.
     pub fn scan(args: &[OsString]) -> Result<(Globals, &[OsString]), String> {
         let mut globals = Globals::default();
-        let mut scanner = Scanner::new(args, |name| {
-            GLOBALS
-                .iter()
-                .find(|flag| flag.long == name || flag.short.is_some_and(|short| name.chars().eq([short])))
-                .map(|flag| (flag.long, flag.kind))
-        });
+        let mut scanner = Scanner::new(args, |name| GLOBALS.iter().find(|flag| flag.is_named(name)));
         loop {
             let from_here = scanner.rest();
             match scanner.item()? {
-                Some(Item::Switch(long, on)) => globals.turn(long, on),
-                Some(Item::Value(long, value)) => globals.set(long, value),
-                Some(Item::Unknown(name, _)) => {
-                    return Err(format!("flag provided but not defined: -{name}"));
-                }
+                Some(Item::Switch(flag, on)) => globals.turn(flag.long, on),
+                Some(Item::Value(flag, value)) => globals.set(flag.long, value),
+                Some(Item::Unknown(name, _)) => return Err(not_defined(&name)),
                 Some(Item::Operand(_)) => return Ok((globals, from_here)),
                 Some(Item::End) | None => return Ok((globals, scanner.rest())),
             }
@@ -103,11 +76,11 @@ impl Globals {
         }
     }
 
-    /// Where containers live, for the lifecycle; `program` names the default directory.
-    pub fn runtime(&self, program: &str) -> Result<Runtime, String> {
+    /// Where containers live, for the lifecycle.
+    pub fn runtime(&self) -> Result<Runtime, String> {
         let root = match &self.root {
             Some(root) => absolute(root)?,
-            None => Environment::read().default_root(program),
+            None => Environment::read().default_root(),
         };
         // An empty value, `/`, and as many `..` as it takes all end up here.
         if root == Path::new("/") {
@@ -119,7 +92,7 @@ impl Globals {
     /// Makes the default directory below `$XDG_RUNTIME_DIR` when that is the one in use. Its sticky
     /// bit keeps it from being pruned (XDG Base Directory Specification).
     pub fn keep_root(&self, root: &Path) -> Result<(), String> {
-        if self.root.is_some() || root.parent() == Some(Path::new(SYSTEM)) {
+        if self.root.is_some() || root == Path::new(SYSTEM_ROOT) {
             return Ok(());
         }
         let sticky = std::fs::Permissions::from_mode(0o1700);
@@ -129,8 +102,9 @@ impl Globals {
     }
 }
 
-/// Parent of root's default state directory.
-const SYSTEM: &str = "/run";
+/// Root's default directory. It is not runc's `/run/runc` under the name `runc` either: the state
+/// files in there are different ones.
+const SYSTEM_ROOT: &str = "/run/creel";
 
 /// What decides the default root.
 struct Environment {
@@ -153,15 +127,15 @@ impl Environment {
         Environment { xdg_runtime_dir, user: std::env::var_os("USER"), euid, uid_map }
     }
 
-    /// `/run/NAME`, or `$XDG_RUNTIME_DIR/NAME` for whoever cannot write to `/run`: not root, or
+    /// `/run/creel`, or `$XDG_RUNTIME_DIR/creel` for whoever cannot write to `/run`: not root, or
     /// root of a user namespace only. As runc, `USER=root` there asks for `/run`.
-    fn default_root(&self, name: &str) -> PathBuf {
+    fn default_root(&self) -> PathBuf {
         let inherits_run = self.euid == 0
             && (!in_user_namespace(&self.uid_map) || self.user.as_deref() == Some(OsStr::new("root")));
         if self.xdg_runtime_dir.is_empty() || inherits_run {
-            Path::new(SYSTEM).join(name)
+            Path::new(SYSTEM_ROOT).to_owned()
         } else {
-            Path::new(&self.xdg_runtime_dir).join(name)
+            Path::new(&self.xdg_runtime_dir).join("creel")
         }
     }
 }
@@ -252,11 +226,11 @@ mod tests {
     fn a_root_that_comes_to_slash_is_refused() {
         for root in ["/", "/..", "/run/../", "//"] {
             let globals = Globals { root: Some(OsString::from(root)), ..Globals::default() };
-            let message = globals.runtime("creel").unwrap_err();
+            let message = globals.runtime().unwrap_err();
             assert_eq!(message, "Option --root argument should not be set to /", "{root}");
         }
         let globals = Globals { root: Some(OsString::from("/run/./x//../y/")), ..Globals::default() };
-        assert_eq!(globals.runtime("creel").unwrap().root, Path::new("/run/y"));
+        assert_eq!(globals.runtime().unwrap().root, Path::new("/run/y"));
     }
 
     #[test]
@@ -277,7 +251,7 @@ mod tests {
                 euid,
                 uid_map: uid_map.to_owned(),
             };
-            assert_eq!(environment.default_root("creel"), Path::new(root), "{xdg} {euid} {user:?}");
+            assert_eq!(environment.default_root(), Path::new(root), "{xdg} {euid} {user:?}");
         }
     }
 

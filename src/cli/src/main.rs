@@ -1,16 +1,15 @@
 //! The binary `creel`: command line, dispatch, log, messages and exit codes.
 //!
-//! One process per command, single-threaded. argv is scanned by hand up to the subcommand
-//! ([`globals`]), so that only that subcommand's parser is built ([`commands`]); the words become a
-//! request ([`request`]) with every path absolute, and the lifecycle in `creel-container` does the
-//! work. Flags, messages and exit codes are runc's where an engine or a script can see them; what
+//! One process per command, single-threaded. argv is read in Go's flag syntax ([`flags`]) by the
+//! tables of [`globals`] and [`commands`]; the words become a request ([`request`]) with every path
+//! absolute, and the lifecycle in `creel-container` does the work. Flags, messages and exit codes are runc's where an engine or a script can see them; what
 //! differs is in docs/runc-compat.md.
 
 mod commands;
 mod dispatch;
 mod features;
+mod flags;
 mod globals;
-mod go_flags;
 mod log;
 mod output;
 mod program;

@@ -1,18 +1,17 @@
 //! From the words of a command line to a request of the lifecycle: paths made absolute, the
 //! environment looked up, values checked.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use clap::ArgMatches;
 use creel_container::{CreateRequest, ExecFlags, ExecProcess, ExecRequest, ListenFds, RunMode};
 
-use crate::commands::Words;
+use crate::flags::Words;
 use crate::globals::absolute;
 
 /// The container id, which comes first.
-pub fn id(operands: &[OsString]) -> Result<String, String> {
-    let id = operands.first().map(OsString::as_os_str).unwrap_or_default();
+pub fn id(operands: &[&OsStr]) -> Result<String, String> {
+    let id = operands.first().copied().unwrap_or_default();
     if id.is_empty() {
         return Err("container id cannot be empty".to_owned());
     }
@@ -20,56 +19,53 @@ pub fn id(operands: &[OsString]) -> Result<String, String> {
 }
 
 /// `create` and the part of `run` that is `create`.
-pub fn create(id: &str, words: &Words) -> Result<CreateRequest, String> {
-    let flags = &words.flags;
-    let bundle = given(flags, "bundle").map_or(Path::new("."), Path::new);
+pub fn create(id: &str, words: &Words<'_>) -> Result<CreateRequest, String> {
+    let bundle = words.value("bundle").map_or(Path::new("."), Path::new);
     Ok(CreateRequest {
         id: id.to_owned(),
         // The state shows the bundle's own path, as getcwd(2) would after entering it.
         bundle: bundle.canonicalize().map_err(|error| format!("bundle {}: {error}", bundle.display()))?,
-        pid_file: path(flags, "pid-file")?,
-        console_socket: path(flags, "console-socket")?,
-        pidfd_socket: path(flags, "pidfd-socket")?,
-        no_pivot: flags.get_flag("no-pivot"),
-        no_new_keyring: flags.get_flag("no-new-keyring"),
-        preserve_fds: preserve_fds(flags),
+        pid_file: path(words, "pid-file")?,
+        console_socket: path(words, "console-socket")?,
+        pidfd_socket: path(words, "pidfd-socket")?,
+        no_pivot: words.has("no-pivot"),
+        no_new_keyring: words.has("no-new-keyring"),
+        preserve_fds: words.number("preserve-fds"),
         listen_fds: listen_fds(),
         notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from),
     })
 }
 
 /// How `run` ends.
-pub fn run_mode(flags: &ArgMatches) -> RunMode {
-    if flags.get_flag("detach") {
+pub fn run_mode(words: &Words<'_>) -> RunMode {
+    if words.has("detach") {
         RunMode::Detached
     } else {
-        RunMode::Foreground { keep: flags.get_flag("keep"), subreaper: !flags.get_flag("no-subreaper") }
+        RunMode::Foreground { keep: words.has("keep"), subreaper: !words.has("no-subreaper") }
     }
 }
 
 /// `exec`
-pub fn exec(id: String, words: &Words) -> Result<ExecRequest, String> {
-    let flags = &words.flags;
-    let process = match path(flags, "process")? {
+pub fn exec(id: String, words: &Words<'_>) -> Result<ExecRequest, String> {
+    let process = match path(words, "process")? {
         Some(file) => ExecProcess::File(file),
         None => ExecProcess::Flags(Box::new(exec_flags(words)?)),
     };
     Ok(ExecRequest {
         id,
         process,
-        detach: flags.get_flag("detach"),
-        pid_file: path(flags, "pid-file")?,
-        console_socket: path(flags, "console-socket")?,
-        pidfd_socket: path(flags, "pidfd-socket")?,
-        preserve_fds: preserve_fds(flags),
+        detach: words.has("detach"),
+        pid_file: path(words, "pid-file")?,
+        console_socket: path(words, "console-socket")?,
+        pidfd_socket: path(words, "pidfd-socket")?,
+        preserve_fds: words.number("preserve-fds"),
         listen_fds: listen_fds(),
-        cgroups: cgroups(&texts(flags, "cgroup"))?,
-        ignore_paused: flags.get_flag("ignore-paused"),
+        cgroups: cgroups(&texts(words, "cgroup")?)?,
+        ignore_paused: words.has("ignore-paused"),
     })
 }
 
-fn exec_flags(words: &Words) -> Result<ExecFlags, String> {
-    let flags = &words.flags;
+fn exec_flags(words: &Words<'_>) -> Result<ExecFlags, String> {
     let args = words.operands.iter().skip(1);
     let args: Vec<String> = args.map(|arg| utf8(arg, "argument")).collect::<Result<_, _>>()?;
     if args.is_empty() {
@@ -77,18 +73,18 @@ fn exec_flags(words: &Words) -> Result<ExecFlags, String> {
     }
     Ok(ExecFlags {
         args,
-        cwd: text(flags, "cwd"),
-        env: texts(flags, "env"),
-        tty: flags.get_flag("tty"),
-        user: flags.get_one::<String>("user").map(|text| user(text)).transpose()?,
-        additional_gids: texts(flags, "additional-gids")
+        cwd: text(words, "cwd")?,
+        env: texts(words, "env")?,
+        tty: words.has("tty"),
+        user: texts(words, "user")?.last().map(|text| user(text)).transpose()?,
+        additional_gids: texts(words, "additional-gids")?
             .iter()
             .map(|gid| number(gid).map_err(|why| format!("bad additional gid {gid:?}: {why}")))
             .collect::<Result<_, _>>()?,
-        process_label: text(flags, "process-label"),
-        apparmor: text(flags, "apparmor"),
-        no_new_privs: flags.get_flag("no-new-privs"),
-        caps: texts(flags, "cap"),
+        process_label: text(words, "process-label")?,
+        apparmor: text(words, "apparmor")?,
+        no_new_privs: words.has("no-new-privs"),
+        caps: texts(words, "cap")?,
     })
 }
 
@@ -154,29 +150,20 @@ fn listen_fds_of(pid: u32, variable: impl Fn(&'static str) -> Option<String>) ->
     (for_pid == pid && count > 0).then(|| ListenFds { count, names: variable("LISTEN_FDNAMES") })
 }
 
-/// A path flag's value; an empty one counts as not given.
-pub fn given<'a>(flags: &'a ArgMatches, name: &str) -> Option<&'a OsStr> {
-    flags.get_one::<OsString>(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
+fn path(words: &Words<'_>, flag: &str) -> Result<Option<PathBuf>, String> {
+    words.value(flag).map(absolute).transpose()
 }
 
-fn path(flags: &ArgMatches, name: &str) -> Result<Option<PathBuf>, String> {
-    given(flags, name).map(absolute).transpose()
+fn text(words: &Words<'_>, flag: &str) -> Result<Option<String>, String> {
+    words.value(flag).map(|value| utf8(value, flag)).transpose()
 }
 
-fn text(flags: &ArgMatches, name: &str) -> Option<String> {
-    flags.get_one::<String>(name).filter(|value| !value.is_empty()).cloned()
-}
-
-fn texts(flags: &ArgMatches, name: &str) -> Vec<String> {
-    flags.get_many::<String>(name).into_iter().flatten().cloned().collect()
-}
-
-fn preserve_fds(flags: &ArgMatches) -> u32 {
-    flags.get_one::<u32>("preserve-fds").copied().unwrap_or(0)
+fn texts(words: &Words<'_>, flag: &str) -> Result<Vec<String>, String> {
+    words.all(flag).map(|value| utf8(value, flag)).collect()
 }
 
 /// Text that goes into JSON.
-pub fn utf8(word: &OsStr, what: &str) -> Result<String, String> {
+fn utf8(word: &OsStr, what: &str) -> Result<String, String> {
     word.to_str().map(str::to_owned).ok_or_else(|| format!("{what} {word:?} is not UTF-8"))
 }
 
