@@ -8,7 +8,7 @@ use creel_container::{Error, Runtime};
 use crate::commands::{self, Subcommand};
 use crate::flags::Words;
 use crate::globals::Globals;
-use crate::program::{Failure, Program};
+use crate::program::{Failure, Program, reason};
 use crate::{features, output, request, signal, spec, version};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
@@ -114,7 +114,8 @@ fn list(globals: &Globals, runtime: &Runtime, words: &Words<'_>) -> Result<u8, F
     // mistake.
     if globals.root.is_some() {
         let root: &Path = &runtime.root;
-        root.metadata().map_err(|error| Failure::new(format!("list: open {}: {error}", root.display())))?;
+        root.metadata()
+            .map_err(|error| Failure::new(format!("list: open {}: {}", root.display(), reason(&error))))?;
     }
     let failed = |why: String| Failure::new(format!("list: {why}"));
     let views = creel_container::list(runtime).map_err(|error| failed(error.to_string()))?;

@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use creel_container::{Rootless, Runtime};
 
 use crate::flags::{Flag, Item, Scanner, not_defined, parse_bool};
+use crate::program::reason;
 
 /// The one table of global flags.
 pub static GLOBALS: [Flag; 8] = [
@@ -98,7 +99,7 @@ impl Globals {
         let sticky = std::fs::Permissions::from_mode(0o1700);
         std::fs::create_dir_all(root)
             .and_then(|()| std::fs::set_permissions(root, sticky))
-            .map_err(|error| format!("$XDG_RUNTIME_DIR: {}: {error}", root.display()))
+            .map_err(|error| format!("$XDG_RUNTIME_DIR: {}: {}", root.display(), reason(&error)))
     }
 }
 
@@ -165,7 +166,7 @@ pub fn absolute(path: impl AsRef<Path>) -> Result<PathBuf, String> {
     let mut clean = if path.is_absolute() {
         PathBuf::new()
     } else {
-        std::env::current_dir().map_err(|error| format!("getcwd: {error}"))?
+        std::env::current_dir().map_err(|error| format!("getcwd: {}", reason(&error)))?
     };
     for component in path.components() {
         match component {
@@ -268,5 +269,15 @@ mod tests {
             assert_eq!(parse_rootless(OsStr::new(text)).unwrap(), expected, "{text}");
         }
         assert!(parse_rootless(OsStr::new("bad")).unwrap_err().contains("\"bad\""));
+    }
+
+    #[test]
+    fn a_users_default_root_is_made_private_and_sticky() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("creel");
+        Globals { root: Some(OsString::from("x")), ..Globals::default() }.keep_root(&root).unwrap();
+        assert!(!root.exists());
+        Globals::default().keep_root(&root).unwrap();
+        assert_eq!(root.metadata().unwrap().permissions().mode() & 0o7777, 0o1700);
     }
 }

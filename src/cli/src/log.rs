@@ -23,6 +23,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
+use crate::program::reason;
+
 /// Shape of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -64,7 +66,7 @@ impl Log {
             None => None,
             Some(path) => {
                 let opened = File::options().append(true).create(true).open(path);
-                Some(opened.map_err(|error| format!("open {}: {error}", path.display()))?)
+                Some(opened.map_err(|error| format!("open {}: {}", path.display(), reason(&error)))?)
             }
         };
         Ok(Log { file, format, level })
@@ -88,7 +90,7 @@ impl Log {
             Some(file) => {
                 let mut file: &File = file;
                 if let Err(error) = file.write_all(line.as_bytes()) {
-                    to_stderr(format!("log: write: {error}\n").as_bytes());
+                    to_stderr(format!("log: write: {}\n", reason(&error)).as_bytes());
                 }
             }
         }
@@ -280,5 +282,22 @@ mod tests {
         let path = directory.path().join("missing/log");
         let missing = Log::open(Some(&path), OsStr::new(""), false).unwrap_err();
         assert!(missing.starts_with(&format!("open {}: ", path.display())), "{missing}");
+    }
+
+    #[test]
+    fn events_of_other_crates_reach_a_text_log_up_to_its_level() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = Log::open(Some(&path), OsStr::new("text"), false).unwrap();
+        tracing::subscriber::with_default(Forward(Box::leak(Box::new(log))), || {
+            tracing::warn!(capability = "CAP_X", "unknown capability");
+            tracing::debug!("not shown");
+        });
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.ends_with(" level=warning msg=\"unknown capability capability=\\\"CAP_X\\\"\"\n"),
+            "{text}"
+        );
+        assert_eq!(text.lines().count(), 1);
     }
 }

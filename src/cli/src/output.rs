@@ -6,6 +6,8 @@ use std::io::Write;
 use creel_container::StateView;
 use serde::Serialize;
 
+use crate::program::reason;
+
 /// State of a container in the shape that engines decode. containerd and BuildKit need `rootfs`
 /// and `bundle`.
 #[derive(Serialize)]
@@ -121,7 +123,7 @@ pub fn write(text: &str) -> Result<(), String> {
     stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
-        .map_err(|error| format!("write to standard output: {error}"))
+        .map_err(|error| format!("write to standard output: {}", reason(&error)))
 }
 
 /// Writes help that goes with an error: the error is what counts.

@@ -51,8 +51,37 @@ impl Failure {
     }
 }
 
+/// An error of the system in its own words, lower case and without the number.
+pub fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
+}
+
 impl From<String> for Failure {
     fn from(message: String) -> Failure {
         Failure::new(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_base_name_runc_is_runc() {
+        for (argv0, name) in
+            [("/usr/sbin/runc", "runc"), ("runc", "runc"), ("/runc/creel", "creel"), ("runc2", "creel")]
+        {
+            assert_eq!(Program::of(Some(&OsString::from(argv0))).name, name, "{argv0}");
+        }
+        assert_eq!(Program::of(None).name, "creel");
+    }
+
+    #[test]
+    fn system_errors_are_lower_case_words() {
+        let error = std::io::Error::from_raw_os_error(2);
+        assert_eq!(reason(&error), "no such file or directory");
     }
 }

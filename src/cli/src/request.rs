@@ -8,6 +8,7 @@ use creel_container::{CreateRequest, ExecFlags, ExecProcess, ExecRequest, Listen
 
 use crate::flags::Words;
 use crate::globals::absolute;
+use crate::program::reason;
 
 /// The container id, which comes first.
 pub fn id(operands: &[&OsStr]) -> Result<String, String> {
@@ -24,7 +25,9 @@ pub fn create(id: &str, words: &Words<'_>) -> Result<CreateRequest, String> {
     Ok(CreateRequest {
         id: id.to_owned(),
         // The state shows the bundle's own path, as getcwd(2) would after entering it.
-        bundle: bundle.canonicalize().map_err(|error| format!("bundle {}: {error}", bundle.display()))?,
+        bundle: bundle
+            .canonicalize()
+            .map_err(|error| format!("bundle {}: {}", bundle.display(), reason(&error)))?,
         pid_file: path(words, "pid-file")?,
         console_socket: path(words, "console-socket")?,
         pidfd_socket: path(words, "pidfd-socket")?,

@@ -14,6 +14,7 @@ use creel_plan::spec::{
 };
 
 use crate::output;
+use crate::program::reason;
 use crate::version;
 
 /// Name of the document in a bundle.
@@ -34,10 +35,10 @@ pub fn write(bundle: Option<&OsStr>, rootless: bool) -> Result<(), String> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             return Err(format!("File {CONFIG} exists. Remove it first"));
         }
-        Err(error) => return Err(format!("spec: {}: {error}", path.display())),
+        Err(error) => return Err(format!("spec: {}: {}", path.display(), reason(&error))),
     };
     file.write_all(output::json(&spec, Some("\t")).as_bytes())
-        .map_err(|error| format!("spec: {}: {error}", path.display()))
+        .map_err(|error| format!("spec: {}: {}", path.display(), reason(&error)))
 }
 
 fn strings(words: &[&str]) -> Vec<String> {
