@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use creel_plan::{names, options};
 use serde::Serialize;
 
 use crate::output;
@@ -16,113 +17,6 @@ const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time
 
 const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-const MOUNT_OPTIONS: [&str; 60] = [
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "iversion",
-    "lazytime",
-    "loud",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "noiversion",
-    "nolazytime",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "nosymfollow",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "rnosymfollow",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "rsymfollow",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
-
-const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
 
 const SECCOMP_ACTIONS: [&str; 9] = [
     "SCMP_ACT_ALLOW",
@@ -258,10 +152,10 @@ fn features() -> Features {
         oci_version_min: "1.0.0",
         oci_version_max: version::SPEC,
         hooks: &HOOKS,
-        mount_options: &MOUNT_OPTIONS,
+        mount_options: options::NAMES,
         linux: Linux {
             namespaces: &NAMESPACES,
-            capabilities: &CAPABILITIES,
+            capabilities: &names::CAPABILITIES,
             cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
@@ -305,9 +199,16 @@ mod tests {
     }
 
     #[test]
+    fn every_namespace_kind_is_listed() {
+        for kind in names::NamespaceKind::ALL {
+            assert!(NAMESPACES.contains(&kind.word()), "{}", kind.word());
+        }
+    }
+
+    #[test]
     fn lists_are_sorted_and_without_doubles() {
         for list in
-            [&MOUNT_OPTIONS[..], &NAMESPACES, &SECCOMP_ACTIONS, &SECCOMP_OPERATORS, &SECCOMP_ARCHITECTURES]
+            [options::NAMES, &NAMESPACES, &SECCOMP_ACTIONS, &SECCOMP_OPERATORS, &SECCOMP_ARCHITECTURES]
         {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use creel_plan::names::{errno_name, errno_text};
+
 /// How this process was started.
 pub struct Program {
     /// argv[0] as given; runc's argument count messages begin with it.
@@ -51,12 +53,13 @@ impl Failure {
     }
 }
 
-/// An error of the system in its own words, lower case and without the number.
+/// An error of the system as `ENOENT (no such file or directory)`.
 pub fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error ").next().unwrap_or_default();
-    let mut characters = text.chars();
-    characters.next().map(|first| first.to_lowercase().chain(characters).collect()).unwrap_or_default()
+    let number = error.raw_os_error().unwrap_or_default();
+    match (errno_name(number), errno_text(number)) {
+        (Some(name), Some(text)) => format!("{name} ({text})"),
+        _ => error.to_string(),
+    }
 }
 
 impl From<String> for Failure {
@@ -80,8 +83,8 @@ mod tests {
     }
 
     #[test]
-    fn system_errors_are_lower_case_words() {
+    fn system_errors_have_a_symbol_and_words() {
         let error = std::io::Error::from_raw_os_error(2);
-        assert_eq!(reason(&error), "no such file or directory");
+        assert_eq!(reason(&error), "ENOENT (no such file or directory)");
     }
 }

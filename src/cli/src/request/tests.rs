@@ -65,7 +65,7 @@ fn a_missing_bundle_is_named() {
     let why = with_words(Subcommand::Create, &["-b", "/proc/no-such", "x"], |words| {
         create("x", words).unwrap_err()
     });
-    assert_eq!(why, "bundle /proc/no-such: no such file or directory");
+    assert_eq!(why, "bundle /proc/no-such: ENOENT (no such file or directory)");
 }
 
 #[test]
