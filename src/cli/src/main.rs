@@ -1,2 +1,58 @@
-//! creel
-fn main() {}
+//! The binary `creel`: command line, dispatch, log, messages and exit codes.
+//!
+//! One process per command, single-threaded. argv is read in Go's flag syntax ([`flags`]) by the
+//! tables of [`globals`] and [`commands`]; the words become a request ([`request`]) with every path
+//! absolute, and the lifecycle in `creel-container` does the work. Flags, messages and exit codes are runc's where an engine or a script can see them; what
+//! differs is in docs/runc-compat.md.
+
+mod commands;
+mod dispatch;
+mod features;
+mod flags;
+mod globals;
+mod log;
+mod output;
+mod program;
+mod request;
+mod signal;
+mod spec;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::globals::Globals;
+use crate::log::Log;
+use crate::program::{Failure, Program};
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let program = Program::of(argv.first());
+    let (globals, command_line) = match Globals::scan(argv.get(1..).unwrap_or_default()) {
+        Ok(scanned) => scanned,
+        Err(message) => {
+            let failure =
+                Failure::usage(format!("Incorrect Usage. {message}"), commands::overview(&program), message);
+            return report(&Log::to_stderr(), &failure);
+        }
+    };
+    let log = match Log::open(globals.log.as_deref(), &globals.log_format, globals.debug) {
+        Ok(log) => log,
+        Err(message) => return report(&Log::to_stderr(), &Failure::new(message)),
+    };
+    let log = log::install(log);
+    match dispatch::run(&program, &globals, command_line) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => report(log, &failure),
+    }
+}
+
+/// Says once what went wrong: usage help on stdout, the message in the log, and bare on stderr
+/// when the log is elsewhere, where conmon and a shell user look for it.
+fn report(log: &Log, failure: &Failure) -> ExitCode {
+    if let Some(usage) = &failure.usage {
+        output::best_effort(usage);
+    }
+    log.error(&failure.message);
+    ExitCode::from(failure.code)
+}

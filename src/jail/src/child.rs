@@ -129,8 +129,8 @@ impl Drop for Child<'_> {
     fn drop(&mut self) {
         if !self.released {
             const SIGKILL: i32 = 9;
-            drop(creel_sys::process::pidfd_send_signal(self.pidfd.as_fd(), SIGKILL));
-            drop(creel_sys::process::wait(self.pid));
+            creel_sys::best_effort(creel_sys::process::pidfd_send_signal(self.pidfd.as_fd(), SIGKILL));
+            creel_sys::best_effort(creel_sys::process::wait(self.pid));
         }
     }
 }

@@ -170,7 +170,7 @@ fn collect(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(Str
     }
     let status = child.wait()?;
     for stream in &streams {
-        drop(rustix::io::ioctl_fionbio(stream, true));
+        creel_sys::best_effort(rustix::io::ioctl_fionbio(stream, true));
         while read_some(stream, &mut output) {}
     }
     Ok((String::from_utf8_lossy(&output).into_owned(), ended.then_some(status)))

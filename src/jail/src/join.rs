@@ -89,7 +89,7 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'_>, Failed> {
 /// With a user namespace the process proper is the first child's sibling.
 fn meet(first: i32, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
     let report = channel.next();
-    drop(creel_sys::process::wait(first));
+    creel_sys::best_effort(creel_sys::process::wait(first));
     match report.map_err(|errno| Failed::host("conversation with the child", errno))? {
         Some(Report::Born(pid)) => {
             let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the child named no pid"))?;

@@ -107,7 +107,7 @@ fn own_stdio(uid: u32) {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let ours = matches!(kind, FileType::Fifo | FileType::Socket) || is_pts(&stat);
         if stat.st_uid != uid && ours {
-            let _: Result<(), creel_sys::Errno> = rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None);
+            creel_sys::best_effort(rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None));
         }
     }
 }

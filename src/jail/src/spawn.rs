@@ -152,7 +152,7 @@ pub(crate) fn leave(error: &StepError, channel: &Channel) -> ! {
             hint: None,
         };
         let line = format!("creel: {failed}\n");
-        drop(rustix::io::write(rustix::stdio::stderr(), line.as_bytes()));
+        creel_sys::best_effort(rustix::io::write(rustix::stdio::stderr(), line.as_bytes()));
     }
     creel_sys::process::exit(1)
 }

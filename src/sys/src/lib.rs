@@ -26,3 +26,7 @@ fn last_errno() -> Errno {
     // SAFETY: __errno_location returns a valid thread-local pointer for the thread's whole life.
     Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
 }
+
+/// Drops the result of a call whose failure changes nothing for the caller: cleaning up, or speaking
+/// to a process that may be gone.
+pub fn best_effort<T>(_: Result<T>) {}

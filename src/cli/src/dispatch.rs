@@ -1,0 +1,153 @@
+//! Runs the subcommand that the command line names and gives its exit code.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use creel_container::{Error, Runtime};
+
+use crate::commands::{self, Subcommand};
+use crate::flags::Words;
+use crate::globals::Globals;
+use crate::program::{Failure, Program, reason};
+use crate::{features, output, request, signal, spec, version};
+
+/// Exit code of an `exec` that failed before its process ran: any lower one could be the
+/// process's own.
+const EXEC_FAILED: u8 = 255;
+
+/// Exit code for a command that does not exist, as runc's.
+const NO_SUCH_COMMAND: u8 = 3;
+
+/// Runs `command_line`, whose first word is the subcommand.
+pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> Result<u8, Failure> {
+    if globals.help {
+        return print(&commands::overview(program));
+    }
+    if globals.version {
+        return print(&version::text(program.name));
+    }
+    // runc refuses a wrong --root before it looks at the command.
+    let runtime = globals.runtime()?;
+    let Some((name, args)) = command_line.split_first() else {
+        return print(&commands::overview(program));
+    };
+    if name == "help" || name == "h" {
+        return help(program, args);
+    }
+    let subcommand = Subcommand::named(name).ok_or_else(|| no_help_topic(name))?;
+    let Some(words) = subcommand.parse(program, args)? else {
+        return print(&subcommand.help(program));
+    };
+    tracing::debug!("{} {}: {runtime:?}", program.name, subcommand.name());
+    match subcommand {
+        Subcommand::Create => on_container("create", &words, |id| create(globals, &runtime, id, &words)),
+        Subcommand::Delete => on_container("delete", &words, |id| {
+            creel_container::delete(&runtime, id, words.has("force")).map_err(one_line)?;
+            Ok(0)
+        }),
+        Subcommand::Exec => exec(&runtime, &words),
+        Subcommand::Features => print(&features::document()),
+        Subcommand::Kill => on_container("kill", &words, |id| kill(&runtime, id, &words)),
+        Subcommand::List => list(globals, &runtime, &words),
+        Subcommand::Run => on_container("run", &words, |id| run_container(globals, &runtime, id, &words)),
+        Subcommand::Spec => {
+            spec::write(words.value("bundle"), words.has("rootless"))?;
+            Ok(0)
+        }
+        Subcommand::Start => on_container("start", &words, |id| {
+            creel_container::start(&runtime, id).map_err(one_line)?;
+            Ok(0)
+        }),
+        Subcommand::State => on_container("state", &words, |id| {
+            let view = creel_container::state(&runtime, id).map_err(one_line)?;
+            output::write(&output::state(&view))?;
+            Ok(0)
+        }),
+    }
+}
+
+/// Runs a command on the container that its first operand names, and puts both names before its
+/// error.
+fn on_container(
+    name: &str,
+    words: &Words<'_>,
+    command: impl FnOnce(&str) -> Result<u8, String>,
+) -> Result<u8, Failure> {
+    let id = request::id(&words.operands).map_err(|why| Failure::new(format!("{name}: {why}")))?;
+    command(&id).map_err(|why| Failure::new(format!("{name} {id}: {why}")))
+}
+
+fn one_line(error: Error) -> String {
+    error.to_string()
+}
+
+fn create(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
+    globals.keep_root(&runtime.root)?;
+    let request = request::create(id, words)?;
+    creel_container::create(runtime, &request).map_err(one_line)?;
+    Ok(0)
+}
+
+fn run_container(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
+    globals.keep_root(&runtime.root)?;
+    let request = request::create(id, words)?;
+    creel_container::run(runtime, &request, request::run_mode(words)).map_err(one_line)
+}
+
+fn kill(runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
+    let given = words.operands.get(1).filter(|signal| !signal.is_empty());
+    let signal = given.map_or("SIGTERM".into(), |signal| signal.to_string_lossy());
+    let signal = signal::parse(&signal)?;
+    creel_container::kill(runtime, id, signal, words.has("all")).map_err(one_line)?;
+    Ok(0)
+}
+
+fn exec(runtime: &Runtime, words: &Words<'_>) -> Result<u8, Failure> {
+    let failed = |why: &dyn std::fmt::Display| Failure::new(format!("exec failed: {why}")).code(EXEC_FAILED);
+    let request = request::id(&words.operands).and_then(|id| request::exec(id, words));
+    let request = request.map_err(|why| failed(&why))?;
+    creel_container::exec(runtime, &request).map_err(|error| failed(&error))
+}
+
+fn list(globals: &Globals, runtime: &Runtime, words: &Words<'_>) -> Result<u8, Failure> {
+    // A default root that nobody has made yet holds no containers; one that was asked for is a
+    // mistake.
+    if globals.root.is_some() {
+        let root: &Path = &runtime.root;
+        root.metadata()
+            .map_err(|error| Failure::new(format!("list: open {}: {}", root.display(), reason(&error))))?;
+    }
+    let failed = |why: String| Failure::new(format!("list: {why}"));
+    let views = creel_container::list(runtime).map_err(|error| failed(error.to_string()))?;
+    let format = words.value("format").unwrap_or("table".as_ref());
+    let text = if words.has("quiet") {
+        output::ids(&views)
+    } else {
+        let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+        match format.to_str() {
+            Some("table") => output::table(&views, &passwd),
+            Some("json") => output::array(&views, &passwd),
+            _ => return Err(failed("invalid format option".to_owned())),
+        }
+    };
+    print(&text)
+}
+
+fn help(program: &Program, args: &[OsString]) -> Result<u8, Failure> {
+    match args.first() {
+        None => print(&commands::overview(program)),
+        Some(name) => {
+            let subcommand = Subcommand::named(name).ok_or_else(|| no_help_topic(name))?;
+            print(&subcommand.help(program))
+        }
+    }
+}
+
+fn no_help_topic(name: &OsString) -> Failure {
+    Failure::new(format!("No help topic for '{}'", name.to_string_lossy())).code(NO_SUCH_COMMAND)
+}
+
+fn print(text: &str) -> Result<u8, Failure> {
+    output::write(text)?;
+    Ok(0)
+}

@@ -1,0 +1,216 @@
+//! `features`: what this runtime supports, for engines to ask before they write a config.json
+//! (runtime-spec, features.md).
+//!
+//! containerd asks for id-mapped mounts only where `mountExtensions.idmap.enabled` is true, CRI-O
+//! looks for `rro` among the mount options and refuses a document without both versions. CRI-O
+//! decodes standard output and standard error together, so nothing else may be printed.
+
+use std::collections::BTreeMap;
+
+use creel_plan::{names, options};
+use serde::Serialize;
+
+use crate::output;
+use crate::version;
+
+const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
+
+const HOOKS: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+
+const SECCOMP_ACTIONS: [&str; 9] = [
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_TRAP",
+];
+
+const SECCOMP_OPERATORS: [&str; 7] = [
+    "SCMP_CMP_EQ",
+    "SCMP_CMP_GE",
+    "SCMP_CMP_GT",
+    "SCMP_CMP_LE",
+    "SCMP_CMP_LT",
+    "SCMP_CMP_MASKED_EQ",
+    "SCMP_CMP_NE",
+];
+
+const SECCOMP_ARCHITECTURES: [&str; 18] = [
+    "SCMP_ARCH_AARCH64",
+    "SCMP_ARCH_ARM",
+    "SCMP_ARCH_LOONGARCH64",
+    "SCMP_ARCH_MIPS",
+    "SCMP_ARCH_MIPS64",
+    "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL",
+    "SCMP_ARCH_MIPSEL64",
+    "SCMP_ARCH_MIPSEL64N32",
+    "SCMP_ARCH_PPC",
+    "SCMP_ARCH_PPC64",
+    "SCMP_ARCH_PPC64LE",
+    "SCMP_ARCH_RISCV64",
+    "SCMP_ARCH_S390",
+    "SCMP_ARCH_S390X",
+    "SCMP_ARCH_X32",
+    "SCMP_ARCH_X86",
+    "SCMP_ARCH_X86_64",
+];
+
+const SECCOMP_FLAGS: [&str; 4] = [
+    "SECCOMP_FILTER_FLAG_TSYNC",
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+    "SECCOMP_FILTER_FLAG_LOG",
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
+];
+
+/// Annotations that change what a runtime does: an engine must not take them from an image.
+const UNSAFE_ANNOTATIONS: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
+
+/// The runc release whose command line and behaviour creel follows; runc reserves the annotation
+/// for other runtimes to say so.
+const LIKE_RUNC: &str = "1.5.1";
+
+type Names = &'static [&'static str];
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Features {
+    oci_version_min: &'static str,
+    oci_version_max: &'static str,
+    hooks: Names,
+    mount_options: Names,
+    linux: Linux,
+    annotations: BTreeMap<&'static str, &'static str>,
+    potentially_unsafe_config_annotations: Names,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Linux {
+    namespaces: Names,
+    capabilities: Names,
+    cgroup: Cgroup,
+    seccomp: Seccomp,
+    apparmor: Enabled,
+    selinux: Enabled,
+    intel_rdt: Enabled,
+    memory_policy: MemoryPolicy,
+    mount_extensions: MountExtensions,
+    net_devices: Enabled,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cgroup {
+    v1: bool,
+    v2: bool,
+    systemd: bool,
+    systemd_user: bool,
+    rdma: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seccomp {
+    enabled: bool,
+    actions: Names,
+    operators: Names,
+    archs: Names,
+    known_flags: Names,
+    supported_flags: Names,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: Names,
+    flags: Names,
+}
+
+#[derive(Serialize)]
+struct MountExtensions {
+    idmap: Enabled,
+}
+
+#[derive(Serialize)]
+struct Enabled {
+    enabled: bool,
+}
+
+/// The document, indented by four spaces.
+pub fn document() -> String {
+    output::json(&features(), Some("    ")) + "\n"
+}
+
+fn features() -> Features {
+    const NO: Enabled = Enabled { enabled: false };
+    Features {
+        oci_version_min: "1.0.0",
+        oci_version_max: version::SPEC,
+        hooks: &HOOKS,
+        mount_options: options::NAMES,
+        linux: Linux {
+            namespaces: &NAMESPACES,
+            capabilities: &names::CAPABILITIES,
+            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            seccomp: Seccomp {
+                enabled: true,
+                actions: &SECCOMP_ACTIONS,
+                operators: &SECCOMP_OPERATORS,
+                archs: &SECCOMP_ARCHITECTURES,
+                known_flags: &SECCOMP_FLAGS,
+                supported_flags: &SECCOMP_FLAGS,
+            },
+            apparmor: NO,
+            selinux: NO,
+            intel_rdt: NO,
+            memory_policy: MemoryPolicy { modes: &[], flags: &[] },
+            mount_extensions: MountExtensions { idmap: NO },
+            net_devices: NO,
+        },
+        annotations: BTreeMap::from([
+            ("dev.creel.version", version::CREEL),
+            ("dev.creel.commit", version::COMMIT),
+            ("org.opencontainers.runc.checkpoint.enabled", "false"),
+            ("org.opencontainers.runc.version", LIKE_RUNC),
+        ]),
+        potentially_unsafe_config_annotations: &UNSAFE_ANNOTATIONS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn cri_o_and_containerd_find_what_they_look_for() {
+        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        assert_eq!(document["ociVersionMin"], "1.0.0");
+        assert_eq!(document["ociVersionMax"], "1.3.0");
+        assert_eq!(document["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert!(document["mountOptions"].as_array().unwrap().contains(&"rro".into()));
+        assert!(document["linux"]["seccomp"]["enabled"].as_bool().unwrap());
+    }
+
+    #[test]
+    fn every_namespace_kind_is_listed() {
+        for kind in names::NamespaceKind::ALL {
+            assert!(NAMESPACES.contains(&kind.word()), "{}", kind.word());
+        }
+    }
+
+    #[test]
+    fn lists_are_sorted_and_without_doubles() {
+        for list in
+            [options::NAMES, &NAMESPACES, &SECCOMP_ACTIONS, &SECCOMP_OPERATORS, &SECCOMP_ARCHITECTURES]
+        {
+            assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
+        }
+    }
+}
