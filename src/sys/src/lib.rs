@@ -1,1 +1,2 @@
 //! creel-sys
+pub mod bpf;
