@@ -39,8 +39,8 @@ impl Cgroup {
         };
         let tolerant = options.rootless && !path.is_explicit();
         for layout in path.layouts(host, &own) {
-            match make(host.mode, &layout, options.limits, &mut cgroup.dirs) {
-                Ok(()) => {}
+            match make(host.mode, &layout, options.limits) {
+                Ok(dir) => cgroup.dirs.push(dir),
                 // A v1 limit that misses its controller is reported when it is applied.
                 Err(error) if tolerant && error.is_permission() => {
                     if host.mode == Mode::V2 && !options.limits.is_empty() {
@@ -93,18 +93,23 @@ fn is_optional(mode: Mode, layout: &Layout) -> bool {
     }
 }
 
-/// Makes the directory of one hierarchy and leaves it in `dirs`, also when a later step fails, so
-/// that it can be removed.
-fn make(mode: Mode, layout: &Layout, limits: &[FileWrite], dirs: &mut Vec<CgroupDir>) -> Result<(), Error> {
+/// Makes the directory of one hierarchy, or leaves none.
+fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, Error> {
     let path = join(&layout.mount, &layout.inner);
     let made = match mode {
         Mode::V2 => make_unified(layout)?,
         Mode::V1 | Mode::Hybrid => make_dirs(&layout.mount, &layout.inner)?,
     };
-    let dir = CgroupDir::new(DirRecord { controllers: layout.controllers.clone(), path, made });
+    let mut dir = CgroupDir::new(DirRecord { controllers: layout.controllers.clone(), path, made });
+    dir.fresh = made > 0;
     let result = if dir.has("cpuset") { fill_cpuset(&dir, layout, limits) } else { dir.fd().map(drop) };
-    dirs.push(dir);
-    result
+    match result {
+        Ok(()) => Ok(dir),
+        Err(error) => match dir.discard() {
+            Ok(()) => Err(error),
+            Err(also) => Err(Error::Several(vec![error, also])),
+        },
+    }
 }
 
 /// Makes `inner` below `mount` with its parents; returns how many components were made.
@@ -176,7 +181,7 @@ fn hand_down(path: &str, controllers: &str) {
     }
     for one in &all {
         // Refused ones are reported by the limit, see above.
-        if dir::write_all(&fd, one).is_err() {}
+        dir::write_all(&fd, one).ok();
     }
 }
 

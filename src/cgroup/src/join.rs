@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::dir;
 use crate::error::Error;
-use crate::host::Mode;
+use crate::host::{Host, Mode, OwnCgroups};
 use crate::record::{Cgroup, CgroupDir};
 
 /// What a new process needs to be in the cgroup. The fds are close-on-exec.
@@ -63,6 +63,22 @@ impl Cgroup {
             }
         }
         Ok(join)
+    }
+
+    /// v2: the cgroup in which the container's init is now. An init that made cgroups of its own
+    /// (systemd, docker in docker) has moved out of the container's, which then takes no process
+    /// (EBUSY, cgroups(7), "no internal processes"): exec joins init instead.
+    pub fn clone_into_cgroup_of(&self, init: i32) -> Result<Option<OwnedFd>, Error> {
+        if self.mode != Mode::V2 {
+            return Ok(None);
+        }
+        let Some(mount) = Host::detect()?.v2 else { return Ok(None) };
+        let text = crate::host::read_proc(&format!("/proc/{init}/cgroup"))?;
+        let own = OwnCgroups::from_text(&text);
+        let Some(inner) = own.v2() else { return Ok(None) };
+        let path = crate::path::join(&mount.point, &crate::path::clean(inner));
+        let dir = dir::open(&path).map_err(|errno| Error::Call { call: "open", path, errno })?;
+        Ok(Some(dir))
     }
 }
 

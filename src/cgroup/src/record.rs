@@ -58,12 +58,14 @@ pub struct Cgroup {
 #[derive(Debug)]
 pub(crate) struct CgroupDir {
     pub(crate) record: DirRecord,
+    /// Made by this very command, so nothing is in it and nothing was attached to it.
+    pub(crate) fresh: bool,
     fd: OnceCell<OwnedFd>,
 }
 
 impl CgroupDir {
     pub(crate) fn new(record: DirRecord) -> Self {
-        CgroupDir { record, fd: OnceCell::new() }
+        CgroupDir { record, fresh: false, fd: OnceCell::new() }
     }
 
     pub(crate) fn is_unified(&self) -> bool {

@@ -18,8 +18,14 @@ const DEADLINE: Duration = Duration::from_secs(4);
 const LONGEST_DELAY: Duration = Duration::from_millis(128);
 
 impl Cgroup {
-    /// Removes the directories that [`Cgroup::create`] made. All hierarchies share one deadline.
+    /// Removes the directories that [`Cgroup::create`] made; waits up to four seconds for the last
+    /// processes to leave.
     pub fn destroy(&self) -> Result<(), Error> {
+        self.destroy_within(DEADLINE)
+    }
+
+    /// As [`Cgroup::destroy`] with another deadline, which all hierarchies share.
+    pub fn destroy_within(&self, deadline: Duration) -> Result<(), Error> {
         let mut errors = Vec::new();
         let mut busy = Vec::new();
         for dir in self.dirs.iter().filter(|d| d.record.made > 0) {
@@ -29,7 +35,7 @@ impl Cgroup {
                 Err(errno) => errors.push(dir.error("rmdir", "", errno)),
             }
         }
-        self.remove_busy(busy, &mut errors);
+        remove_busy(busy, deadline, &mut errors);
         for dir in self.dirs.iter().filter(|d| d.record.made > 1) {
             if let Err(error) = dir.remove_parents() {
                 errors.push(error);
@@ -44,35 +50,44 @@ impl Cgroup {
             }
         }
     }
+}
 
-    /// A busy directory has children, or processes that are about to leave: the last exit is
-    /// visible to its parent before the cgroup is free.
-    fn remove_busy(&self, mut busy: Vec<&CgroupDir>, errors: &mut Vec<Error>) {
-        let end = Instant::now() + DEADLINE;
-        let mut delay = Duration::from_millis(1);
-        while !busy.is_empty() {
-            let last = Instant::now() >= end;
-            busy.retain(|dir| match remove_tree(&dir.record.path) {
-                Ok(()) => false,
-                Err(errno) if is_busy(errno) && !last => true,
-                Err(errno) => {
-                    errors.push(Error::Busy {
-                        path: dir.record.path.clone(),
-                        pids: dir.pids(true).unwrap_or_default(),
-                        errno,
-                    });
-                    false
-                }
-            });
-            if !busy.is_empty() {
-                thread::sleep(delay);
-                delay = LONGEST_DELAY.min(delay * 2);
+/// A busy directory has children, or processes that are about to leave: the last exit is
+/// visible to its parent before the cgroup is free.
+fn remove_busy(mut busy: Vec<&CgroupDir>, deadline: Duration, errors: &mut Vec<Error>) {
+    let end = Instant::now() + deadline;
+    let mut delay = Duration::from_millis(1);
+    while !busy.is_empty() {
+        let last = Instant::now() >= end;
+        busy.retain(|dir| match remove_tree(&dir.record.path) {
+            Ok(()) => false,
+            Err(errno) if is_busy(errno) && !last => true,
+            Err(errno) => {
+                errors.push(Error::Busy {
+                    path: dir.record.path.clone(),
+                    pids: dir.pids(true).unwrap_or_default(),
+                    errno,
+                });
+                false
             }
+        });
+        if !busy.is_empty() {
+            thread::sleep(delay);
+            delay = LONGEST_DELAY.min(delay * 2);
         }
     }
 }
 
 impl CgroupDir {
+    /// Removes what was made for a directory that cannot be used.
+    pub(crate) fn discard(&self) -> Result<(), Error> {
+        if self.record.made == 0 {
+            return Ok(());
+        }
+        remove_dir(&self.record.path).map_err(|errno| self.error("rmdir", "", errno))?;
+        self.remove_parents()
+    }
+
     /// Parents made by creel go too, unless others have moved in.
     fn remove_parents(&self) -> Result<(), Error> {
         let mut path = self.record.path.as_str();
@@ -110,7 +125,7 @@ fn remove_tree(path: &str) -> rustix::io::Result<()> {
     };
     for name in names {
         // The parent's rmdir below reports what is left.
-        if remove_tree(&format!("{path}/{name}")).is_err() {}
+        remove_tree(&format!("{path}/{name}")).ok();
     }
     remove_dir(path)
 }

@@ -116,8 +116,7 @@ fn error(command: &'static str, error: &std::io::Error) -> Error {
 pub(crate) fn attach(dir: &CgroupDir, rules: &[Rule]) -> Result<(), Error> {
     let cgroup = dir.fd()?;
     let program = bpf::prog_load_cgroup_device(&v2_program(rules)).map_err(|e| error("BPF_PROG_LOAD", &e))?;
-    // A directory made by this very command has no programs; a recorded one may.
-    let old = old_programs(dir)?;
+    let old = if dir.fresh { Vec::new() } else { old_programs(dir)? };
     let replace = match old.as_slice() {
         [one] => Some(one.as_fd()),
         _ => None,
