@@ -187,7 +187,24 @@ fn own_place(error: &StepError) -> Option<String> {
             _ => ".process.capabilities.ambient",
         },
         Phase::Exec if error.errno != 0 => ".process.args",
-        _ => return None,
+        Phase::Exec
+        | Phase::Stage
+        | Phase::Join
+        | Phase::Enter
+        | Phase::Rootfs
+        | Phase::Mounts
+        | Phase::Devices
+        | Phase::Links
+        | Phase::LateReadonly
+        | Phase::Sysctls
+        | Phase::CreateContainer
+        | Phase::Root
+        | Phase::Console
+        | Phase::Hide
+        | Phase::Seal
+        | Phase::Rlimits
+        | Phase::StartContainer
+        | Phase::Conversation => return None,
     };
     Some(at.into())
 }

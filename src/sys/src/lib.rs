@@ -3,6 +3,7 @@
 //! The only crate with `unsafe`. It takes `&CStr` and `BorrowedFd`, returns [`Errno`], and knows
 //! nothing of OCI. Everything else comes from rustix.
 
+pub mod bpf;
 pub mod fd;
 pub mod keys;
 pub mod limits;

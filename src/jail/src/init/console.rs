@@ -56,7 +56,7 @@ fn verify(fd: &OwnedFd, what: &str, number: impl Fn(u32, u32) -> bool) -> Result
     let fs = rustix::fs::fstatfs(fd).step(Phase::Console, 0, || format!("statfs({what})"))?;
     let good = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && number(rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev))
-        && i64::from(fs.f_type) == DEVPTS_SUPER_MAGIC;
+        && fs.f_type == DEVPTS_SUPER_MAGIC;
     if good { Ok(()) } else { Err(StepError::new(Phase::Console, 0, format!("{what} is not on a devpts"))) }
 }
 
@@ -64,7 +64,7 @@ fn verify(fd: &OwnedFd, what: &str, number: impl Fn(u32, u32) -> bool) -> Result
 fn mount(peer: &OwnedFd, root: &Root) -> Result<(), StepError> {
     let target = root.file("/dev/console").step(Phase::Console, 0, || "create(/dev/console)".into())?;
     let stat = rustix::fs::fstatfs(&target).step(Phase::Console, 0, || "statfs(/dev/console)".into())?;
-    if i64::from(stat.f_type) == super::sysctl::PROC_SUPER_MAGIC {
+    if stat.f_type == super::sysctl::PROC_SUPER_MAGIC {
         return Err(StepError::new(Phase::Console, 0, "/dev/console leads into a procfs"));
     }
     let tree = open_tree_at(peer.as_fd(), "", false).step(Phase::Console, 0, || "open_tree(terminal)".into())?;

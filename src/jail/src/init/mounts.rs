@@ -104,7 +104,7 @@ fn ordinary_directory(i: usize, root: &Root, fstype: &str, path: &str) -> Result
 /// The config was checked by its words; here a link in the image may have led to it.
 fn refuse_in_proc(i: usize, step: &MountStep, target: BorrowedFd<'_>, root: &Root) -> Result<(), StepError> {
     let fs = rustix::fs::fstatfs(target).step(Phase::Mounts, i, || "statfs(mount point)".into())?;
-    if i64::from(fs.f_type) != PROC_SUPER_MAGIC {
+    if fs.f_type != PROC_SUPER_MAGIC {
         return Ok(());
     }
     let link = |fd: BorrowedFd<'_>| {
@@ -121,7 +121,7 @@ fn refuse_in_proc(i: usize, step: &MountStep, target: BorrowedFd<'_>, root: &Roo
 fn source_is_procfs(step: &MountStep) -> bool {
     match &step.source {
         MountSource::Bind { source, .. } => {
-            rustix::fs::statfs(source.as_str()).is_ok_and(|fs| i64::from(fs.f_type) == PROC_SUPER_MAGIC)
+            rustix::fs::statfs(source.as_str()).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC)
         }
         MountSource::FileSystem { fstype, .. } => fstype == "proc",
         MountSource::Cgroup => false,

@@ -17,7 +17,7 @@ fn host_proc(phase: Phase, index: usize) -> Result<rustix::fd::OwnedFd, StepErro
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step(phase, index, || "open(/proc)".into())?;
     let kind = rustix::fs::fstatfs(&proc).step(phase, index, || "statfs(/proc)".into())?.f_type;
-    if i64::from(kind) != PROC_SUPER_MAGIC {
+    if kind != PROC_SUPER_MAGIC {
         return Err(StepError::new(phase, index, "the host's /proc is not a procfs"));
     }
     Ok(proc)

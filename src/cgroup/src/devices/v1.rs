@@ -1,0 +1,181 @@
+//! Device rules on v1: a default, and exceptions from it (the kernel's
+//! admin-guide/cgroup-v1/devices, security/device_cgroup.c).
+
+use std::collections::BTreeMap;
+
+use rustix::io::Errno;
+
+use super::{Access, Kind, Rule};
+use crate::dir;
+use crate::error::{Error, Invalid};
+use crate::record::CgroupDir;
+
+/// One line for devices.allow or devices.deny.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct V1Write {
+    /// devices.allow, else devices.deny.
+    pub allow: bool,
+    /// `c 1:3 rwm`, or `a` for all.
+    pub line: String,
+}
+
+type Device = (Kind, Option<u32>, Option<u32>);
+
+/// The fewest writes that make a cgroup, whatever it inherited, follow the rules: first the
+/// default, which clears the exceptions, then one line per exception.
+///
+/// A rule that would cut a piece out of a wildcard exception is an error: the kernel ignores
+/// such a write in silence, and the piece would stay open.
+pub fn v1_writes(rules: &[Rule]) -> Result<Vec<V1Write>, Invalid> {
+    let mut default_allow = false;
+    let mut exceptions: BTreeMap<Device, Access> = BTreeMap::new();
+    for rule in rules {
+        let device = (rule.kind, rule.major, rule.minor);
+        if rule.kind == Kind::All {
+            default_allow = rule.allow;
+            exceptions.clear();
+        } else if rule.allow != default_allow {
+            let access = exceptions.entry(device).or_insert(Access(0));
+            *access = access.union(rule.access);
+        } else {
+            check_hole(rule, &exceptions)?;
+            if let Some(access) = exceptions.get_mut(&device) {
+                *access = access.minus(rule.access);
+            }
+        }
+    }
+    let mut writes = vec![V1Write { allow: default_allow, line: "a".to_owned() }];
+    for ((kind, major, minor), access) in exceptions {
+        if !access.is_empty() {
+            let letter = if kind == Kind::Block { 'b' } else { 'c' };
+            let line = format!("{letter} {}:{} {}", number(major), number(minor), access.letters());
+            writes.push(V1Write { allow: !default_allow, line });
+        }
+    }
+    Ok(writes)
+}
+
+fn check_hole(rule: &Rule, exceptions: &BTreeMap<Device, Access>) -> Result<(), Invalid> {
+    let device = (rule.kind, rule.major, rule.minor);
+    let wider = [(rule.kind, None, rule.minor), (rule.kind, rule.major, None), (rule.kind, None, None)];
+    for wide in wider.into_iter().filter(|w| *w != device) {
+        if exceptions.get(&wide).is_some_and(|access| access.overlaps(rule.access)) {
+            let at = match rule.index {
+                Some(index) => format!(".linux.resources.devices[{index}]"),
+                None => ".linux.resources.devices".to_owned(),
+            };
+            let why = format!(
+                "cgroup v1 cannot punch a hole for {}:{} in the wildcard rule for {}:{}",
+                number(rule.major),
+                number(rule.minor),
+                number(wide.1),
+                number(wide.2)
+            );
+            return Err(Invalid::new(at, why));
+        }
+    }
+    Ok(())
+}
+
+fn number(value: Option<u32>) -> String {
+    value.map_or("*".to_owned(), |v| v.to_string())
+}
+
+/// Writes the lines, each file opened once.
+pub(crate) fn write(dir: &CgroupDir, rules: &[Rule]) -> Result<(), Error> {
+    for lines in v1_writes(rules)?.chunk_by(|a, b| a.allow == b.allow) {
+        let file = if lines.first().is_some_and(|w| w.allow) { "devices.allow" } else { "devices.deny" };
+        let fd = dir::open_write(dir.fd()?, file).map_err(|errno| dir.error("open", file, errno))?;
+        for V1Write { line, .. } in lines {
+            dir::write_all(&fd, line).map_err(|errno| Error::Write {
+                at: ".linux.resources.devices".to_owned(),
+                path: dir.file(file),
+                value: line.clone(),
+                errno,
+                hint: match errno {
+                    Errno::PERM => "the parent cgroup does not allow it".to_owned(),
+                    Errno::INVAL if line == "a" => "the cgroup has children".to_owned(),
+                    _ => String::new(),
+                },
+            })?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use crate::devices::{DEFAULT_RULES, plan_rules};
+
+    fn writes(json: &str) -> Result<Vec<String>, Invalid> {
+        let rules = plan_rules(&serde_json::from_str(json).unwrap()).unwrap();
+        let line = |w: V1Write| format!("{}{}", if w.allow { '+' } else { '-' }, w.line);
+        Ok(v1_writes(&rules)?.into_iter().map(line).collect())
+    }
+
+    const DEFAULTS: [&str; 12] = [
+        "-a",
+        "+b *:* m",
+        "+c *:* m",
+        "+c 1:3 rwm",
+        "+c 1:5 rwm",
+        "+c 1:7 rwm",
+        "+c 1:8 rwm",
+        "+c 1:9 rwm",
+        "+c 5:0 rwm",
+        "+c 5:2 rwm",
+        "+c 10:200 rwm",
+        "+c 136:* rwm",
+    ];
+
+    #[test]
+    fn no_rules_deny_all_but_the_defaults() {
+        assert_eq!(writes("{}").unwrap(), DEFAULTS);
+        assert_eq!(writes(r#"{"devices":[{"allow":false,"access":"rwm"}]}"#).unwrap(), DEFAULTS);
+    }
+
+    #[test]
+    fn allow_all_is_one_write() {
+        assert_eq!(writes(r#"{"devices":[{"allow":true,"type":"a","access":"rwm"}]}"#).unwrap(), ["+a"]);
+    }
+
+    #[test]
+    fn equal_devices_share_a_write() {
+        let got = writes(
+            r#"{"devices":[{"allow":true,"type":"b","major":8,"minor":0,"access":"r"},
+                {"allow":true,"type":"b","major":8,"minor":0,"access":"wm"},
+                {"allow":false,"type":"b","major":8,"minor":0,"access":"w"}]}"#,
+        );
+        assert!(got.unwrap().contains(&"+b 8:0 rm".to_owned()));
+    }
+
+    #[test]
+    fn a_deny_list_keeps_exceptions_that_no_later_rule_allows() {
+        let got = writes(
+            r#"{"devices":[{"allow":true,"access":"rwm"},
+                {"allow":false,"type":"b","major":8,"minor":0,"access":"rw"},
+                {"allow":false,"type":"c","major":1,"minor":3,"access":"w"}]}"#,
+        );
+        assert_eq!(got.unwrap(), ["+a", "-b 8:0 rw"]);
+    }
+
+    #[test]
+    fn holes_in_wildcards_are_refused() {
+        let error = writes(
+            r#"{"devices":[{"allow":true,"type":"c","major":4,"access":"rw"},
+                {"allow":false,"type":"c","major":4,"minor":1,"access":"w"}]}"#,
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            ".linux.resources.devices[1]: cgroup v1 cannot punch a hole for 4:1 in the wildcard rule for 4:*"
+        );
+    }
+
+    #[test]
+    fn default_rules_alone_need_no_configuration() {
+        assert_eq!(v1_writes(&DEFAULT_RULES).unwrap().len(), DEFAULTS.len());
+    }
+}

@@ -1,0 +1,114 @@
+//! How the container's processes get into the cgroup.
+//!
+//! Moving another task takes a global lock behind a grace period (10 ms and more), so nobody is
+//! moved: on v1 each single-threaded child writes `0` to its own `tasks` through fds it inherits,
+//! on v2 and for the v2 tree of a hybrid host it is cloned into the directory
+//! (CLONE_INTO_CGROUP, clone(2), Linux 5.7).
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::dir;
+use crate::error::Error;
+use crate::host::{Host, Mode, OwnCgroups};
+use crate::record::{Cgroup, CgroupDir};
+
+/// What a new process needs to be in the cgroup. The fds are close-on-exec.
+#[derive(Debug)]
+pub struct Join {
+    /// `tasks` files, write-only: the child writes `0` to each while it has one thread.
+    pub tasks: Vec<OwnedFd>,
+    /// Directory for CLONE_INTO_CGROUP.
+    pub into: Option<OwnedFd>,
+}
+
+/// `exec --cgroup`: controllers (none means every hierarchy) and a path below the container's
+/// cgroup.
+pub type SubCgroups = [(Vec<String>, String)];
+
+impl Cgroup {
+    /// v1: the `tasks` file of each hierarchy, write-only.
+    pub fn join_fds(&self) -> Result<Vec<OwnedFd>, Error> {
+        self.dirs.iter().filter(|d| !d.is_unified()).map(|d| d.open_tasks("")).collect()
+    }
+
+    /// v2 and hybrid: the directory for CLONE_INTO_CGROUP.
+    pub fn clone_into(&self) -> Result<Option<BorrowedFd<'_>>, Error> {
+        self.unified().map(CgroupDir::fd).transpose()
+    }
+
+    /// As the two above, for a process of `exec`, with sub-cgroups that the container made.
+    pub fn exec_join(&self, sub: &SubCgroups) -> Result<Join, Error> {
+        for (controllers, path) in sub {
+            if path.split('/').any(|part| part == "..") {
+                return Err(Error::SubCgroup(format!("bad sub cgroup path: {path}")));
+            }
+            for controller in controllers {
+                if self.mode == Mode::V2 {
+                    let why =
+                        format!("sub cgroup {controller}:{path}: cgroup v2 has one path for all controllers");
+                    return Err(Error::SubCgroup(why));
+                }
+                if !self.dirs.iter().any(|d| d.names(controller)) {
+                    return Err(Error::SubCgroup(format!("unknown controller {controller} in --cgroup")));
+                }
+            }
+        }
+        let mut join = Join { tasks: Vec::with_capacity(self.dirs.len()), into: None };
+        for dir in &self.dirs {
+            let path = sub_path(dir, sub);
+            if dir.is_unified() {
+                join.into = Some(dir.open_sub(&path)?);
+            } else {
+                join.tasks.push(dir.open_tasks(&path)?);
+            }
+        }
+        Ok(join)
+    }
+
+    /// v2: the cgroup in which the container's init is now. An init that made cgroups of its own
+    /// (systemd, docker in docker) has moved out of the container's, which then takes no process
+    /// (EBUSY, cgroups(7), "no internal processes"): exec joins init instead.
+    pub fn clone_into_cgroup_of(&self, init: i32) -> Result<Option<OwnedFd>, Error> {
+        if self.mode != Mode::V2 {
+            return Ok(None);
+        }
+        let Some(mount) = Host::detect()?.v2 else { return Ok(None) };
+        let text = crate::host::read_proc(&format!("/proc/{init}/cgroup"))?;
+        let own = OwnCgroups::from_text(&text);
+        let Some(inner) = own.v2() else { return Ok(None) };
+        let path = crate::path::join(&mount.point, &crate::path::clean(inner));
+        let dir = dir::open(&path).map_err(|errno| Error::Call { call: "open", path, errno })?;
+        Ok(Some(dir))
+    }
+}
+
+/// The sub-path for a hierarchy: one that names a controller of it, else one for all, else none.
+fn sub_path(dir: &CgroupDir, sub: &SubCgroups) -> String {
+    let named = sub.iter().find(|(controllers, _)| controllers.iter().any(|c| dir.names(c)));
+    let chosen = named.or_else(|| sub.iter().find(|(controllers, _)| controllers.is_empty()));
+    chosen.map(|(_, path)| crate::path::clean(path)).unwrap_or_default()
+}
+
+impl CgroupDir {
+    /// As [`CgroupDir::has`], where a named hierarchy also goes without its `name=`.
+    fn names(&self, controller: &str) -> bool {
+        self.record.controllers.iter().any(|c| c == controller || c.strip_prefix("name=") == Some(controller))
+    }
+
+    fn open_tasks(&self, sub: &str) -> Result<OwnedFd, Error> {
+        let file = crate::path::join(sub, "tasks");
+        dir::open_write(self.fd()?, &file).map_err(|errno| self.error("open", &file, errno))
+    }
+
+    fn open_sub(&self, sub: &str) -> Result<OwnedFd, Error> {
+        let fd = self.fd()?;
+        let opened = if sub.is_empty() {
+            fd.as_fd()
+                .try_clone_to_owned()
+                .map_err(|e| rustix::io::Errno::from_io_error(&e).unwrap_or(rustix::io::Errno::MFILE))
+        } else {
+            dir::open_below(fd, sub)
+        };
+        opened.map_err(|errno| self.error("open", sub, errno))
+    }
+}
