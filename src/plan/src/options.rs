@@ -60,7 +60,7 @@ pub struct MountOptions {
     pub data: Vec<(usize, String)>,
     /// Copy what the image has at the destination into the new tmpfs.
     pub tmpcopyup: bool,
-    /// Id-mapped mount; the index of the option is the last one's.
+    /// Id-mapped mount, and how; the last word counts.
     pub idmap: Option<Idmap>,
 }
 

@@ -30,7 +30,7 @@ pub(super) fn capabilities(
         }
     }
     for (index, name) in sets.effective.iter().enumerate() {
-        if capability_number(name).is_some() && !sets.permitted.contains(name) {
+        if !sets.permitted.contains(name) && capability_number(name).is_some() {
             let at = format!("{at}.effective[{index}]");
             return Err(Invalid::new(at, format!("{name} is not in the permitted set")));
         }

@@ -26,7 +26,7 @@ const PROC_FILES: [&str; 10] = [
 pub(super) fn mounts(spec: &Spec, warnings: &mut Vec<Warning>) -> Result<(), Invalid> {
     for (index, mount) in spec.mounts.iter().enumerate() {
         let at = format!(".mounts[{index}]");
-        destination(&format!("{at}.destination"), &mount.destination, warnings)?;
+        destination(&at, &mount.destination, warnings)?;
         no_null(format_args!("{at}.source"), &mount.source)?;
         no_null(format_args!("{at}.type"), &mount.r#type)?;
         let options = parse_options(&mount.options)
@@ -38,17 +38,21 @@ pub(super) fn mounts(spec: &Spec, warnings: &mut Vec<Warning>) -> Result<(), Inv
     Ok(())
 }
 
-fn destination(at: &str, path: &str, warnings: &mut Vec<Warning>) -> Result<(), Invalid> {
+fn destination(mount: &str, path: &str, warnings: &mut Vec<Warning>) -> Result<(), Invalid> {
+    let at = format_args!("{mount}.destination");
     if path.is_empty() {
-        return Err(Invalid::new(at, "must not be empty"));
+        return Err(Invalid::new(at.to_string(), "must not be empty"));
     }
     no_null(at, path)?;
     // A mount over the root would not be seen by the handles that point below it.
-    if lexical(path).is_some_and(|path| path.is_empty()) {
-        return Err(Invalid::new(at, "must be below the root of the container"));
+    if path.split('/').all(|part| matches!(part, "" | ".")) {
+        return Err(Invalid::new(at.to_string(), "must be below the root of the container"));
     }
     if !path.starts_with('/') {
-        warnings.push(Warning::new(at, format!("relative paths are deprecated, {path:?} is below /")));
+        warnings.push(Warning::new(
+            at.to_string(),
+            format!("relative paths are deprecated, {path:?} is below /"),
+        ));
     }
     Ok(())
 }
@@ -101,6 +105,9 @@ fn id_mapping(at: &str, mount: &Mount, options: &MountOptions, spec: &Spec) -> R
 
 /// What can be said of a destination in /proc before symlinks are resolved.
 fn lexical_proc(at: &str, mount: &Mount, options: &MountOptions) -> Result<(), Invalid> {
+    if !mount.destination.contains("proc") {
+        return Ok(());
+    }
     let Some(path) = lexical(&mount.destination) else { return Ok(()) };
     // Whether the source of a bind mount is procfs is known when it is opened.
     let may_be_procfs = options.bind.is_some() || mount.r#type == "proc";
