@@ -1,3 +1,45 @@
-//! creel-container
+//! Containers across commands: the state directory and the lifecycle.
+//!
+//! Runs in the **host** process. Each command is one module; what they share is [`store`] (the
+//! state directory, its lock and its files) and [`state`] (what is kept in it).
+//!
+//! ```text
+//!   <root>/<id>/            made by create under an exclusive lock, removed last by delete
+//!       state.json          what every later command needs; written before init is born
+//!       exec.json           the process section, for `exec` with flags
+//!       seccomp.bpf         the compiled filter, for `exec`
+//!       init                pid and start time; its presence ends the making
+//!       exec.fifo           present until `start`
+//!       notify/             sd_notify socket, with NOTIFY_SOCKET
+//! ```
+
 mod api;
+mod console;
+mod create;
+mod delete;
+mod error;
+mod exec;
+mod foreground;
+mod inherit;
+mod kill;
+mod notify;
+mod protect;
+mod run;
+mod seccomp_agent;
+mod sockets;
+mod start;
+mod state;
+mod store;
+mod terminal;
+mod undo;
+
 pub use api::*;
+pub use create::{create, dry_run};
+pub use delete::delete;
+pub use error::Error;
+pub use exec::exec;
+pub use kill::kill;
+pub use protect::protect_own_binary;
+pub use run::run;
+pub use start::start;
+pub use state::{list, state};

@@ -57,7 +57,7 @@ pub struct JoinSetup<'a> {
 }
 
 /// Clones the process.
-pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'_>, Failed> {
+pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
     let JoinSetup { plan, init, resources, cgroup } = setup;
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;

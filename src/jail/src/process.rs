@@ -18,8 +18,8 @@ use crate::error::{Step, StepError};
 /// A compiled seccomp filter as the kernel takes it.
 #[derive(Debug, Clone)]
 pub struct Filter {
-    /// `struct sock_filter` array.
-    pub program: Vec<u8>,
+    /// The program.
+    pub program: Vec<creel_sys::seccomp::Instruction>,
     /// SECCOMP_FILTER_FLAG_*.
     pub flags: u32,
 }
@@ -180,7 +180,7 @@ fn set_capabilities(caps: &CapSets) -> Result<(), StepError> {
 /// Loads the filter; the notify descriptor if it asks for one.
 pub fn load_filter(filter: &Filter) -> Result<Option<OwnedFd>, StepError> {
     creel_sys::seccomp::load(&filter.program, filter.flags).step(Phase::Seccomp, 0, || {
-        format!("seccomp(SET_MODE_FILTER, {:#x}, {} instructions)", filter.flags, filter.program.len() / 8)
+        format!("seccomp(SET_MODE_FILTER, {:#x}, {} instructions)", filter.flags, filter.program.len())
     })
 }
 

@@ -17,15 +17,15 @@ use crate::{idmap, stage};
 
 /// What a birth needs beside the plan.
 #[derive(Debug)]
-pub struct Setup<'a> {
+pub struct Setup<'p, 'c> {
     /// The plan.
-    pub plan: &'a Plan,
+    pub plan: &'p Plan,
     /// What was opened and compiled for init.
     pub resources: InitResources,
     /// What hooks are told.
     pub state: HookState,
     /// cgroup v2 directory that init is born into.
-    pub cgroup: Option<BorrowedFd<'a>>,
+    pub cgroup: Option<BorrowedFd<'c>>,
 }
 
 /// Opens the namespace files to join.
@@ -64,7 +64,7 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
 }
 
 /// Clones init, by way of the stage if the plan has one, and gives it its id maps and limits.
-pub fn spawn(setup: Setup<'_>) -> Result<Child<'_>, Failed> {
+pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     let Setup { plan, resources, state, cgroup } = setup;
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;

@@ -15,6 +15,7 @@ pub mod invalid;
 pub mod names;
 pub mod options;
 pub mod parse;
+mod print;
 pub mod spec;
 pub mod steps;
 

@@ -26,10 +26,12 @@ pub fn keep_on_exec(fd: RawFd) -> Result<()> {
     check(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_SETFD, 0) })).map(drop)
 }
 
-/// Whether the descriptor number is open in this process.
-pub fn is_open(fd: RawFd) -> bool {
+/// Whether the descriptor number is open and survives execve(2): what was passed to this program
+/// does, what it opened itself does not.
+pub fn is_inherited(fd: RawFd) -> bool {
     // SAFETY: F_GETFD reads a flag; a wrong descriptor gives EBADF.
-    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Makes `from` the descriptor number `to` (0, 1 or 2), without close-on-exec: dup2(2).

@@ -170,3 +170,16 @@ pub fn wait(pid: i32) -> Result<i32> {
         }
     }
 }
+
+/// Pid of a child that has ended and is not reaped yet, if there is one: waitid(2) with WNOHANG and
+/// WNOWAIT.
+pub fn ended_child() -> Result<Option<i32>> {
+    // SAFETY: siginfo_t is plain data for which all zeroes is valid; the kernel fills it.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: `info` outlives the call.
+    check(libc::c_long::from(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) }))?;
+    // SAFETY: waitid(2) set si_pid, to 0 when no child had ended.
+    let pid = unsafe { info.si_pid() };
+    Ok((pid != 0).then_some(pid))
+}

@@ -7,26 +7,30 @@ use crate::{Result, check};
 /// SECCOMP_FILTER_FLAG_NEW_LISTENER: the call returns a notify descriptor.
 pub const FLAG_NEW_LISTENER: u32 = 1 << 3;
 
-/// Installs a classic BPF program, given as the bytes of its `struct sock_filter` array.
+/// One instruction, `struct sock_filter` of linux/filter.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip when the comparison holds.
+    pub jt: u8,
+    /// Instructions to skip when it does not.
+    pub jf: u8,
+    /// Constant.
+    pub k: u32,
+}
+
+/// Installs a classic BPF program.
 ///
 /// Returns the notify descriptor when `flags` has [`FLAG_NEW_LISTENER`]. EINVAL when the kernel
 /// refuses the program or a flag, EACCES without no_new_privs or CAP_SYS_ADMIN.
-pub fn load(program: &[u8], flags: u32) -> Result<Option<OwnedFd>> {
+pub fn load(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>> {
     const SECCOMP_SET_MODE_FILTER: libc::c_uint = 1;
-    let size = size_of::<libc::sock_filter>();
-    // The bytes may have come from a file and need not be aligned.
-    let filter: Vec<libc::sock_filter> = program
-        .chunks_exact(size)
-        .map(|chunk| libc::sock_filter {
-            code: u16::from_ne_bytes([chunk[0], chunk[1]]),
-            jt: chunk[2],
-            jf: chunk[3],
-            k: u32::from_ne_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]),
-        })
-        .collect();
-    let len = u16::try_from(filter.len()).map_err(|_| crate::Errno::INVAL)?;
-    let prog = libc::sock_fprog { len, filter: filter.as_ptr().cast_mut() };
-    // SAFETY: the kernel reads `len` instructions from `filter`, which lives through the call.
+    let len = u16::try_from(program.len()).map_err(|_| crate::Errno::INVAL)?;
+    let prog = libc::sock_fprog { len, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
+    // SAFETY: Instruction has the layout of sock_filter; the kernel reads `len` of them from the
+    // slice, which lives through the call, and writes none.
     let ret = check(unsafe {
         libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const prog)
     })?;

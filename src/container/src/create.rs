@@ -1,0 +1,370 @@
+//! `create`, and the part of `run` up to the program.
+//!
+//! ```text
+//!   lock ─ parse, check, plan ─ filter ─ cgroup ─ state.json ─ spawn ┬ limits
+//!                                                                    └ until ready ─ init, pid file ─ go
+//! ```
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
+use creel_jail::{CgroupView, Child, Failed, Filter, InitResources, Setup, V1Hierarchy};
+use creel_plan::facts::{HostFacts, Request};
+use creel_plan::names::NamespaceKind;
+use creel_plan::spec::{Resources, Spec};
+use creel_plan::steps::{HookStep, Plan};
+use creel_seccomp::Program;
+
+use crate::seccomp_agent::Agent;
+use crate::sockets::CallerSocket;
+use crate::state::{ExecFacts, Init, State, format_init, hook_state, now_rfc3339};
+use crate::store::{EXEC, FILTER, INIT, STATE, StateDir};
+use crate::undo::Undo;
+use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
+
+/// What comes after the container is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Init waits at the exec fifo for `start`.
+    Fifo,
+    /// The same command starts it.
+    Immediate,
+}
+
+/// `create`
+pub fn create(runtime: &Runtime, request: &CreateRequest) -> Result<(), Error> {
+    let draft = Draft::read(runtime, request, true)?;
+    let dir = StateDir::make(&runtime.root, &request.id)?;
+    let made = make(runtime, request, &draft, &dir, Gate::Fifo)?;
+    made.child.leave_waiting()?;
+    made.undo.keep();
+    Ok(())
+}
+
+/// `run --dry-run`: the plan in words, one line a step.
+pub fn dry_run(runtime: &Runtime, request: &CreateRequest) -> Result<String, Error> {
+    Ok(Draft::read(runtime, request, false)?.plan.to_string())
+}
+
+/// The config as read and what was decided from it: no trace on the machine yet.
+#[derive(Debug)]
+pub struct Draft {
+    /// config.json
+    pub spec: Spec,
+    /// The decision.
+    pub plan: Plan,
+    filter: Option<Program>,
+}
+
+impl Draft {
+    /// Reads and plans. `detached`: somebody else will hold the terminal.
+    pub fn read(runtime: &Runtime, request: &CreateRequest, detached: bool) -> Result<Draft, Error> {
+        crate::store::check_id(&request.id)?;
+        let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
+        let path = request.bundle.join("config.json");
+        let text = std::fs::read_to_string(&path).map_err(Error::io("open", &path))?;
+        let spec = creel_plan::parse::parse(&text)?;
+        let facts = host_facts();
+        let mut env = inherit::listen_env(request.listen_fds.as_ref());
+        let notify_dir = request.notify_socket.as_ref().map(|_| crate::notify::directory(runtime, &request.id));
+        if notify_dir.is_some() {
+            env.insert("NOTIFY_SOCKET".into(), crate::notify::IN_CONTAINER.into());
+        }
+        let planned = creel_plan::plan(
+            &spec,
+            &Request {
+                id: request.id.clone(),
+                bundle: request.bundle.to_string_lossy().into_owned(),
+                no_pivot: request.no_pivot,
+                no_new_keyring: request.no_new_keyring,
+                preserve_fds,
+                env,
+                notify_dir: notify_dir.map(|dir| dir.to_string_lossy().into_owned()),
+            },
+            &facts,
+        )?;
+        for warning in &planned.warnings {
+            tracing::warn!("{warning}");
+        }
+        check_terminal(planned.plan.init.console.is_some(), detached, request)?;
+        check_rootfs(&spec, &request.bundle)?;
+        let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+        let filter = filter.map(creel_seccomp::compile).transpose()?;
+        Ok(Draft { spec, plan: planned.plan, filter })
+    }
+
+    fn resources(&self) -> Option<&Resources> {
+        self.spec.linux.as_ref().and_then(|l| l.resources.as_ref())
+    }
+
+    /// poststart hooks.
+    pub fn poststart(&self) -> &[HookStep] {
+        &self.plan.host.poststart
+    }
+}
+
+fn host_facts() -> HostFacts {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    HostFacts { euid: uid, egid: gid, in_user_namespace: in_user_namespace() }
+}
+
+/// The initial user namespace maps every id to itself (user_namespaces(7)).
+fn in_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let mut fields = map.split_whitespace();
+    [fields.next(), fields.next(), fields.next()] != [Some("0"), Some("0"), Some("4294967295")]
+}
+
+fn check_terminal(terminal: bool, detached: bool, request: &CreateRequest) -> Result<(), Error> {
+    match (terminal && detached, request.console_socket.is_some()) {
+        (true, false) => {
+            Err(Error::Usage("cannot allocate tty if creel will detach without setting console socket"))
+        }
+        (false, true) => Err(Error::Usage("cannot use console socket if creel will not detach or allocate tty")),
+        (true, true) | (false, false) => Ok(()),
+    }
+}
+
+/// The root of the container, absolute.
+fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
+    bundle.join(spec.root.as_ref().map_or("", |root| root.path.as_str()))
+}
+
+fn check_rootfs(spec: &Spec, bundle: &Path) -> Result<(), Error> {
+    let path = rootfs_path(spec, bundle);
+    let invalid = |why: String| Error::Invalid(creel_plan::Invalid::new(".root.path", why));
+    match std::fs::metadata(&path) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(invalid(format!("{} is not a directory", path.display()))),
+        // Behind a directory that only root of another namespace may enter; init will tell.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        Err(e) => {
+            let errno = creel_sys::Errno::from_io_error(&e).unwrap_or(creel_sys::Errno::IO);
+            Err(invalid(format!("stat {}: {}", path.display(), creel_jail::errno_words(errno))))
+        }
+    }
+}
+
+/// A container whose init is ready. Dropped, it is taken back.
+pub struct Made<'a> {
+    /// Init, waiting for its order.
+    pub child: Child<'a>,
+    /// Takes back what was made.
+    pub undo: Undo<'a>,
+    /// The state as stored.
+    pub state: State,
+    /// Init.
+    pub init: Init,
+    /// The terminal's master, unless it went to `--console-socket`.
+    pub console: Option<OwnedFd>,
+}
+
+/// Makes everything but the program.
+pub fn make<'a>(
+    runtime: &Runtime,
+    request: &CreateRequest,
+    draft: &'a Draft,
+    dir: &'a StateDir,
+    gate: Gate,
+) -> Result<Made<'a>, Error> {
+    let mut undo = Undo::new(dir);
+    let plan = &draft.plan;
+    let console_socket = request.console_socket.as_deref().map(CallerSocket::connect).transpose()?;
+    let pidfd_socket = request.pidfd_socket.as_deref().map(CallerSocket::connect).transpose()?;
+    if request.notify_socket.is_some() {
+        crate::notify::make_directory(dir)?;
+    }
+
+    let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
+    let options = CreateOptions { rootless: is_rootless(runtime), limits: &writes };
+    let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
+    cgroup.apply_devices(&rules)?;
+
+    let state = new_state(request, draft, cgroup);
+    save(dir, draft, &state)?;
+
+    let mut resources = InitResources {
+        joins: creel_jail::open_joins(&plan.host.joins)?,
+        cgroup_tasks: cgroup.join_fds()?,
+        cgroup_view: cgroup_view(&host, &state.cgroup, plan),
+        filter: draft.filter.as_ref().map(jail_filter),
+        fifo: if gate == Gate::Fifo { Some(dir.make_fifo()?) } else { None },
+        ..InitResources::default()
+    };
+    creel_jail::open_sources(plan, &mut resources)?;
+    let hooks = hook_state(&state, 0);
+    let setup = Setup { plan, resources, state: hooks.clone(), cgroup: cgroup.clone_into()? };
+    let mut child = creel_jail::spawn(setup)?;
+    // Beside init's own work: nothing of the container's runs before init is told to.
+    cgroup.apply(&writes)?;
+    let agent = Agent::new(&state);
+    child
+        .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
+        .map_err(|failed| explain_death(failed, cgroup))?;
+
+    let mut console = child.take_console();
+    if let (Some(socket), Some(master)) = (&console_socket, console.take_if(|_| console_socket.is_some())) {
+        socket.send(crate::console::name(&master).as_bytes(), master.as_fd())?;
+    }
+    if let Some(socket) = &pidfd_socket {
+        socket.send(b"pidfd", child.pidfd())?;
+    }
+    let init = Init::of(child.pid()).ok_or_else(|| Failed::said("init vanished before it was started"))?;
+    dir.write(INIT, format_init(init).as_bytes())?;
+    if let Some(path) = &request.pid_file {
+        write_pid_file(path, init.pid)?;
+    }
+    Ok(Made { child, undo, state, init, console })
+}
+
+/// Where the cgroup lies and what is written into it.
+fn plan_cgroup(
+    runtime: &Runtime,
+    request: &CreateRequest,
+    draft: &Draft,
+) -> Result<(Host, CgroupPath, Vec<creel_cgroup::FileWrite>, Vec<devices::Rule>), Error> {
+    let host = Host::detect()?;
+    let owner = if runtime.systemd_cgroup { Owner::Systemd } else { Owner::Cgroupfs };
+    let configured = draft.spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
+    let path = CgroupPath::parse(configured, &request.id, owner)?;
+    let none = Resources::default();
+    let resources = draft.resources().unwrap_or(&none);
+    let writes = plan_writes(resources, host.mode.hierarchy())?;
+    let rules = devices::plan_rules(resources)?;
+    Ok((host, path, writes, rules))
+}
+
+/// Whether cgroups that cannot be made are forgiven.
+fn is_rootless(runtime: &Runtime) -> bool {
+    match runtime.rootless {
+        Rootless::Yes => true,
+        Rootless::No => false,
+        Rootless::Auto => !rustix::process::geteuid().is_root() || in_user_namespace(),
+    }
+}
+
+fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
+    let Draft { spec, plan, .. } = draft;
+    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+    let user_map = plan.host.id_map.as_ref();
+    State {
+        oci_version: spec.oci_version.clone(),
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        rootfs: rootfs_path(spec, &request.bundle),
+        created: now_rfc3339(),
+        annotations: spec.annotations.clone(),
+        owner_uid: rustix::process::getuid().as_raw(),
+        cgroup: cgroup.record(),
+        namespaces: namespace_flags(spec),
+        own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
+        exec: ExecFacts {
+            keyring: plan.init.enter.keyring.clone(),
+            setgroups_denied: user_map
+                .is_some_and(|m| m.writer == creel_plan::steps::MapWriter::SingleId),
+            limits_by_host: plan.host.open_sources,
+            umask: plan.init.seal.umask,
+            has_seccomp: draft.filter.is_some(),
+            listener_path: seccomp.map(|s| s.listener_path.clone()).unwrap_or_default(),
+            listener_metadata: seccomp.map(|s| s.listener_metadata.clone()).unwrap_or_default(),
+        },
+        poststart: plan.host.poststart.iter().map(Into::into).collect(),
+        poststop: plan.host.poststop.iter().map(Into::into).collect(),
+    }
+}
+
+fn namespaces(spec: &Spec) -> impl Iterator<Item = (NamespaceKind, bool)> + '_ {
+    let all = spec.linux.as_ref().map_or(&[][..], |l| &l.namespaces);
+    all.iter().filter_map(|n| Some((NamespaceKind::from_word(&n.r#type)?, n.path.is_empty())))
+}
+
+fn namespace_flags(spec: &Spec) -> u64 {
+    namespaces(spec).fold(0, |flags, (kind, _)| flags | kind.clone_flag())
+}
+
+fn has_new_namespace(spec: &Spec, wanted: NamespaceKind) -> bool {
+    namespaces(spec).any(|(kind, new)| kind == wanted && new)
+}
+
+fn save(dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
+    let corrupt = |e: serde_json::Error| Error::Corrupt { path: dir.file(STATE), why: e.to_string() };
+    dir.write(STATE, &serde_json::to_vec(state).map_err(corrupt)?)?;
+    if let Some(process) = &draft.spec.process {
+        dir.write(EXEC, &serde_json::to_vec(process).map_err(corrupt)?)?;
+    }
+    match &draft.filter {
+        Some(filter) => dir.write(FILTER, &filter.to_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// The filter as the kernel takes it.
+pub fn jail_filter(program: &Program) -> Filter {
+    let instruction =
+        |i: &creel_seccomp::SockFilter| creel_sys::seccomp::Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    Filter { program: program.filter.iter().map(instruction).collect(), flags: program.flags }
+}
+
+/// What a mount of type cgroup will show.
+fn cgroup_view(host: &Host, record: &creel_cgroup::CgroupRecord, plan: &Plan) -> CgroupView {
+    let namespaced = plan.init.enter.cgroup_namespace;
+    if host.mode == Mode::V2 {
+        return record.dirs.first().map_or(CgroupView::None, |dir| CgroupView::V2 {
+            path: PathBuf::from(&dir.path),
+            namespaced,
+        });
+    }
+    let hierarchies = host
+        .v1
+        .iter()
+        .filter_map(|mount| {
+            let dir = record.dirs.iter().find(|dir| dir.controllers == mount.controllers)?;
+            let name = mount.point.rsplit('/').next()?.to_string();
+            Some(V1Hierarchy { name, parameters: v1_parameters(&mount.controllers), path: PathBuf::from(&dir.path) })
+        })
+        .collect();
+    CgroupView::V1 { hierarchies, namespaced }
+}
+
+/// Mount parameters of a v1 hierarchy; one without controllers needs `none` (cgroups(7)).
+fn v1_parameters(controllers: &[String]) -> Vec<(String, Option<String>)> {
+    let mut parameters = Vec::new();
+    if controllers.iter().all(|c| c.starts_with("name=")) {
+        parameters.push(("none".to_string(), None));
+    }
+    parameters.extend(controllers.iter().map(|c| match c.split_once('=') {
+        Some((key, value)) => (key.to_string(), Some(value.to_string())),
+        None => (c.clone(), None),
+    }));
+    parameters
+}
+
+/// A killed init is often the memory limit's victim: the cgroup knows.
+fn explain_death(failed: Failed, cgroup: &Cgroup) -> Failed {
+    let killed = failed.call.starts_with("killed by signal");
+    match cgroup.oom_kill_count().filter(|&count| killed && count > 0) {
+        Some(count) => Failed {
+            call: format!("{}; the cgroup counts {count} OOM kill(s)", failed.call),
+            hint: Some(".linux.resources.memory.limit may be too low"),
+            ..failed
+        },
+        None => failed,
+    }
+}
+
+/// The pid in decimal without a newline, complete or absent: engines read it at once.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let draft = path.with_file_name(format!(".{name}"));
+    let result = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .open(&draft)
+        .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
+        .and_then(|()| std::fs::rename(&draft, path));
+    result.map_err(Error::io("write pid file", path))
+}

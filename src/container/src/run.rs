@@ -1,0 +1,42 @@
+//! `run`: create and start, and unless detached wait, forward and delete.
+
+use crate::create::{Draft, Gate, Made, make};
+use crate::foreground::{Signals, Waiter};
+use crate::notify::Proxy;
+use crate::state::{Container, hook_state};
+use crate::store::StateDir;
+use crate::{CreateRequest, Error, RunMode, Runtime, delete, start};
+
+/// `run`. The container's exit code, 0 when detached.
+pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<u8, Error> {
+    let detached = matches!(mode, RunMode::Detached);
+    let draft = Draft::read(runtime, request, detached)?;
+    // From here on an interrupt must not leave a half-made container: in the foreground signals wait
+    // until the container can have them.
+    let signals = if detached { None } else { Some(Signals::block()?) };
+    let dir = StateDir::make(&runtime.root, &request.id)?;
+    let Made { child, undo, state, init, console } = make(runtime, request, &draft, &dir, Gate::Immediate)?;
+    let proxy = request.notify_socket.as_deref().map(|socket| Proxy::bind(&dir, socket)).transpose()?;
+    if let RunMode::Foreground { subreaper: true, .. } = mode {
+        crate::foreground::become_subreaper()?;
+    }
+    let pidfd = child.start()?;
+    if !draft.poststart().is_empty() {
+        // The container must be stoppable by others while hooks run, and by this one if they fail.
+        start::poststart(draft.poststart(), &hook_state(&state, init.pid), init)?;
+    }
+    undo.keep();
+    let RunMode::Foreground { keep, .. } = mode else {
+        if let Some(proxy) = proxy {
+            proxy.wait_ready(init)?;
+        }
+        return Ok(0);
+    };
+    let waiter = Waiter { pid: init.pid, pidfd, console, signals, proxy };
+    let code = waiter.wait();
+    if !keep {
+        let container = Container::load(dir)?;
+        delete::destroy(&container)?;
+    }
+    code
+}

@@ -1,0 +1,45 @@
+//! Unix sockets that callers listen on: `--console-socket` and `--pidfd-socket`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use creel_sys::Errno;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::Error;
+
+/// A connected socket with the name it was found under.
+#[derive(Debug)]
+pub struct CallerSocket {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl CallerSocket {
+    /// Connects before anything is made, so that a wrong path costs nothing.
+    pub fn connect(path: &Path) -> Result<CallerSocket, Error> {
+        let fd = connect_unix(path, SocketType::STREAM).map_err(Error::file("connect", path))?;
+        Ok(CallerSocket { fd, path: path.to_path_buf() })
+    }
+
+    /// Sends one message with one descriptor.
+    pub fn send(&self, payload: &[u8], fd: BorrowedFd<'_>) -> Result<(), Error> {
+        creel_jail::conversation::send_fd(self.fd.as_fd(), payload, fd).map_err(Error::file("sendmsg", &self.path))
+    }
+}
+
+/// Connects to a socket by a path of any length: unix(7) allows 107 bytes, engines use more.
+pub fn connect_unix(path: &Path, kind: SocketType) -> Result<OwnedFd, Errno> {
+    let fd = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    match SocketAddrUnix::new(path) {
+        Ok(address) => connect(&fd, &address)?,
+        Err(Errno::NAMETOOLONG) => {
+            let handle = rustix::fs::openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            use std::os::fd::AsRawFd;
+            connect(&fd, &SocketAddrUnix::new(format!("/proc/self/fd/{}", handle.as_raw_fd()))?)?;
+        }
+        Err(errno) => return Err(errno),
+    }
+    Ok(fd)
+}

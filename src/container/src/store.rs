@@ -1,0 +1,239 @@
+//! The state directory of one container: its place, its lock, its files.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use creel_sys::Errno;
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+
+use crate::Error;
+
+/// How long a command waits for another one that works on the same container.
+const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+
+/// `<root>/<id>`, opened.
+#[derive(Debug)]
+pub struct StateDir {
+    path: PathBuf,
+    fd: OwnedFd,
+}
+
+/// runc's alphabet: what engines and people use as ids.
+pub fn check_id(id: &str) -> Result<(), Error> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
+    let good = !id.is_empty() && id.len() <= 1024 && id.chars().all(allowed) && id != "." && id != "..";
+    if good { Ok(()) } else { Err(Error::BadId(id.to_string())) }
+}
+
+impl StateDir {
+    /// Makes the directory of a new container and locks it.
+    pub fn make(root: &Path, id: &str) -> Result<StateDir, Error> {
+        check_id(id)?;
+        let path = root.join(id);
+        let mkdir = |mode| rustix::fs::mkdirat(CWD, &path, Mode::from_raw_mode(mode));
+        match mkdir(0o711) {
+            Err(Errno::NOENT) => {
+                make_root(root)?;
+                mkdir(0o711).map_err(Error::file("mkdir", &path))?;
+            }
+            Err(Errno::EXIST) => return Err(Error::Exists),
+            other => other.map_err(Error::file("mkdir", &path))?,
+        }
+        let dir = StateDir::open_path(path)?;
+        dir.lock()?;
+        Ok(dir)
+    }
+
+    /// Opens the directory of an existing container.
+    pub fn open(root: &Path, id: &str) -> Result<StateDir, Error> {
+        check_id(id)?;
+        StateDir::open_path(root.join(id))
+    }
+
+    fn open_path(path: PathBuf) -> Result<StateDir, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match rustix::fs::openat(CWD, &path, flags, Mode::empty()) {
+            Ok(fd) => Ok(StateDir { path, fd }),
+            Err(Errno::NOENT | Errno::NOTDIR) => Err(Error::NotFound),
+            Err(errno) => Err(Error::File { call: "open", path, errno }),
+        }
+    }
+
+    /// Excludes every other command that changes this container, until the handle is dropped.
+    pub fn lock(&self) -> Result<(), Error> {
+        let deadline = Instant::now() + LOCK_DEADLINE;
+        loop {
+            match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(()),
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(Errno::WOULDBLOCK) => return Err(Error::Locked),
+                Err(errno) => return Err(Error::File { call: "flock", path: self.path.clone(), errno }),
+            }
+        }
+    }
+
+    /// Path of the directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// A file's content; NotFound when it is missing.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Err(Error::NotFound),
+            other => other.map_err(Error::file("open", self.file(name)))?,
+        };
+        let mut data = Vec::new();
+        let mut buffer = [0u8; 16384];
+        loop {
+            match rustix::io::read(&fd, &mut buffer).map_err(Error::file("read", self.file(name)))? {
+                0 => return Ok(data),
+                n => data.extend_from_slice(&buffer[..n]),
+            }
+        }
+    }
+
+    /// Writes a file so that a reader sees all of it or none.
+    pub fn write(&self, name: &str, data: &[u8]) -> Result<(), Error> {
+        let draft = format!(".{name}");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let at = || self.file(name);
+        let fd = rustix::fs::openat(&self.fd, &draft, flags, Mode::from_raw_mode(0o600))
+            .map_err(Error::file("create", at()))?;
+        write_all(&fd, data).map_err(Error::file("write", at()))?;
+        rustix::fs::renameat(&self.fd, &draft, &self.fd, name).map_err(Error::file("rename", at()))
+    }
+
+    /// Whether a file is there.
+    pub fn has(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// Makes the exec fifo and opens it so that init can wait on it without being waited for.
+    pub fn make_fifo(&self) -> Result<OwnedFd, Error> {
+        let at = || self.file(FIFO);
+        rustix::fs::mknodat(&self.fd, FIFO, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o622), 0)
+            .map_err(Error::file("mkfifo", at()))?;
+        rustix::fs::openat(&self.fd, FIFO, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::file("open", at()))
+    }
+
+    /// Tells init to go on. False when nobody waits any more.
+    pub fn open_fifo_gate(&self) -> Result<bool, Error> {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fifo = match rustix::fs::openat(&self.fd, FIFO, flags, Mode::empty()) {
+            Err(Errno::NXIO) => return Ok(false),
+            other => other.map_err(Error::file("open", self.file(FIFO)))?,
+        };
+        rustix::io::write(&fifo, b"0").map_err(Error::file("write", self.file(FIFO)))?;
+        self.remove(FIFO)?;
+        Ok(true)
+    }
+
+    /// Removes a file.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
+            Err(Errno::NOENT) => Ok(()),
+            other => other.map_err(Error::file("unlink", self.file(name))),
+        }
+    }
+
+    /// Removes the directory with everything in it.
+    pub fn destroy(&self) -> Result<(), Error> {
+        // The files that a container has, without reading the directory; what else there may be
+        // (notify/, a draft of a killed command) takes the long way.
+        for name in FILES {
+            self.remove(name)?;
+        }
+        match rustix::fs::unlinkat(CWD, &self.path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(_) => std::fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path)),
+        }
+    }
+}
+
+impl AsFd for StateDir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// state.json
+pub const STATE: &str = "state.json";
+/// exec.json
+pub const EXEC: &str = "exec.json";
+/// The compiled filter.
+pub const FILTER: &str = "seccomp.bpf";
+/// Init's pid and start time.
+pub const INIT: &str = "init";
+/// The exec fifo.
+pub const FIFO: &str = "exec.fifo";
+
+const FILES: [&str; 5] = [STATE, EXEC, FILTER, INIT, FIFO];
+
+fn make_root(root: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(root)
+        .map_err(Error::io("mkdir", root))
+}
+
+/// write(2) until all is written.
+pub fn write_all(fd: impl AsFd, mut data: &[u8]) -> Result<(), Errno> {
+    while !data.is_empty() {
+        match rustix::io::write(&fd, data) {
+            Ok(n) => data = &data[n..],
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn ids_have_runcs_alphabet() {
+        for good in ["a", "web-1", "A_b+c.d", "0123456789abcdef"] {
+            check_id(good).unwrap();
+        }
+        for bad in ["", ".", "..", "a/b", "a b", "ü", "a\0", "../x"] {
+            assert!(check_id(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_taken_once_and_free_after_destroy() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::make(&root.path().join("r"), "a").unwrap();
+        dir.write(STATE, b"{}").unwrap();
+        assert!(matches!(StateDir::make(&root.path().join("r"), "a"), Err(Error::Exists)));
+        assert_eq!(dir.read(STATE).unwrap(), b"{}");
+        dir.destroy().unwrap();
+        assert!(matches!(StateDir::open(&root.path().join("r"), "a"), Err(Error::NotFound)));
+        StateDir::make(&root.path().join("r"), "a").unwrap();
+    }
+
+    #[test]
+    fn a_fifo_without_a_waiter_is_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::make(root.path(), "a").unwrap();
+        let waiter = dir.make_fifo().unwrap();
+        drop(waiter);
+        assert!(!dir.open_fifo_gate().unwrap());
+    }
+}

@@ -1,0 +1,222 @@
+//! A plan in words, one line a step: `creel run --dry-run`, and what the golden tests compare.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::names::NamespaceKind;
+use crate::steps::{
+    Attr, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, InitPlan, MountSource, MountStep, Plan, ProcessPlan,
+    RlimitStep, RootSwitch, SeccompAt, StagePlan,
+};
+
+impl Display for Plan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Plan { host, stage, init } = self;
+        host_lines(f, host)?;
+        if let Some(stage) = stage {
+            stage_lines(f, stage, host)?;
+        }
+        init_lines(f, init, host)
+    }
+}
+
+/// `mount|pid|network`
+fn namespaces(flags: u64) -> String {
+    let names: Vec<&str> = NamespaceKind::ALL
+        .iter()
+        .filter(|kind| flags & kind.clone_flag() != 0)
+        .map(|kind| kind.word())
+        .collect();
+    if names.is_empty() { "none".into() } else { names.join("|") }
+}
+
+fn host_lines(f: &mut Formatter<'_>, host: &HostPlan) -> fmt::Result {
+    for join in &host.joins {
+        writeln!(f, "host   open        {} {} # {}", join.kind.word(), join.path, join.at)?;
+    }
+    if host.open_sources {
+        writeln!(f, "host   open        root and bind sources")?;
+    }
+    if host.clone_flags != 0 {
+        writeln!(f, "host   clone       {}", namespaces(host.clone_flags))?;
+    } else {
+        writeln!(f, "host   clone       no new namespaces")?;
+    }
+    if let Some(map) = &host.id_map {
+        let lines = |map: &[(u32, u32, u32)]| {
+            map.iter().map(|(inside, outside, count)| format!("{inside}:{outside}:{count}")).collect::<Vec<_>>().join(",")
+        };
+        writeln!(f, "host   id map      uid {} gid {} {:?}", lines(&map.uids), lines(&map.gids), map.writer)?;
+    }
+    rlimit_lines(f, "host  ", &host.rlimits)?;
+    if let Some(score) = host.oom_score_adj {
+        writeln!(f, "host   oom         {score}")?;
+    }
+    hook_lines(f, "host  ", &host.create_runtime)?;
+    hook_lines(f, "host  ", &host.poststart)?;
+    hook_lines(f, "host  ", &host.poststop)
+}
+
+fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt::Result {
+    for &i in &stage.joins {
+        if let Some(join) = host.joins.get(i) {
+            writeln!(f, "stage  join        {} # {}", join.kind.word(), join.at)?;
+        }
+    }
+    if stage.become_root {
+        writeln!(f, "stage  identity    root of the user namespace")?;
+    }
+    for clock in stage.clocks.iter().flatten() {
+        writeln!(f, "stage  clock       {} {}.{:09} # {}", clock.clock, clock.secs, clock.nanosecs, clock.at)?;
+    }
+    writeln!(f, "stage  clone       {}", namespaces(stage.clone_flags))
+}
+
+fn init_lines(f: &mut Formatter<'_>, init: &InitPlan, host: &HostPlan) -> fmt::Result {
+    enter_lines(f, &init.enter, host)?;
+    if let Some(rootfs) = &init.rootfs {
+        writeln!(f, "init   root        {} propagation {:#x}", rootfs.path, rootfs.propagation)?;
+    }
+    for mount in &init.mounts {
+        mount_line(f, mount)?;
+    }
+    for device in &init.devices {
+        device_line(f, device)?;
+    }
+    for (path, target) in &init.links {
+        writeln!(f, "init   link        {path} -> {target}")?;
+    }
+    for (at, path) in &init.late_readonly {
+        writeln!(f, "init   readonly    {path} # {at}")?;
+    }
+    for sysctl in &init.sysctls {
+        writeln!(f, "init   sysctl      {} = {} # {}", sysctl.path, sysctl.value, sysctl.at)?;
+    }
+    if let Some(score) = init.oom_score_adj {
+        writeln!(f, "init   oom         {score}")?;
+    }
+    if init.hooks.wait_for_host {
+        writeln!(f, "init   wait        for the host's hooks")?;
+    }
+    hook_lines(f, "init  ", &init.hooks.create_container)?;
+    let switch = match init.root {
+        RootSwitch::Pivot => "pivot_root",
+        RootSwitch::Move => "move and chroot",
+        RootSwitch::Chroot => "chroot",
+    };
+    writeln!(f, "init   switch      {switch}")?;
+    if let Some(Console { size, mount }) = init.console {
+        writeln!(f, "init   console     size {size:?}{}", if mount { " at /dev/console" } else { "" })?;
+    }
+    for step in &init.hide {
+        let how = match step.how {
+            Hide::Mask => "mask    ",
+            Hide::Readonly => "readonly",
+        };
+        writeln!(f, "init   {how}    {} # {}", step.path, step.at)?;
+    }
+    let seal = init.seal;
+    if let Some(propagation) = seal.propagation {
+        writeln!(f, "init   seal        propagation {propagation:#x}")?;
+    }
+    if seal.readonly {
+        writeln!(f, "init   seal        root read-only")?;
+    }
+    writeln!(f, "init   umask       {:04o}", seal.umask)?;
+    process_lines(f, "init  ", &init.process)?;
+    hook_lines(f, "init  ", &init.start_container)
+}
+
+fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Result {
+    writeln!(f, "init   cgroup      join")?;
+    for &i in &enter.joins {
+        if let Some(join) = host.joins.get(i) {
+            writeln!(f, "init   join        {} # {}", join.kind.word(), join.at)?;
+        }
+    }
+    if enter.user_namespace {
+        writeln!(f, "init   identity    root of the user namespace")?;
+    }
+    if enter.cgroup_namespace {
+        writeln!(f, "init   unshare     cgroup")?;
+    }
+    if let Some(name) = &enter.keyring {
+        writeln!(f, "init   keyring     {name}")?;
+    }
+    if enter.loopback {
+        writeln!(f, "init   loopback    up")?;
+    }
+    if let Some(name) = &enter.hostname {
+        writeln!(f, "init   hostname    {name}")?;
+    }
+    if let Some(name) = &enter.domainname {
+        writeln!(f, "init   domainname  {name}")?;
+    }
+    Ok(())
+}
+
+fn attr(name: &str, attr: Option<Attr>) -> String {
+    match attr {
+        Some(Attr { set, clear }) if set != 0 || clear != 0 => format!(" {name} +{set:#x} -{clear:#x}"),
+        _ => String::new(),
+    }
+}
+
+fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
+    let MountStep { at, destination, source, attr: own, recursive, propagation } = step;
+    let what = match source {
+        MountSource::FileSystem { fstype, source, parameters, copy_up } => {
+            let words: Vec<String> = parameters
+                .iter()
+                .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |v| format!("{key}={v}")))
+                .collect();
+            format!("{fstype} {source:?} [{}]{}", words.join(","), if *copy_up { " copy up" } else { "" })
+        }
+        MountSource::Bind { source, recursive } => format!("{} {source}", if *recursive { "rbind" } else { "bind" }),
+        MountSource::Cgroup => "cgroup".to_string(),
+    };
+    let propagation: String =
+        propagation.iter().map(|(kind, rec)| format!(" propagation {kind:#x}{}", if *rec { " rec" } else { "" })).collect();
+    writeln!(
+        f,
+        "init   mount       {destination} {what}{}{}{propagation} # {at}",
+        attr("attr", *own),
+        attr("recursive", *recursive)
+    )
+}
+
+fn device_line(f: &mut Formatter<'_>, step: &DeviceStep) -> fmt::Result {
+    let DeviceStep { at, path, kind, major, minor, mode, uid, gid, bind } = step;
+    let verb = if *bind { "bind device" } else { "mknod      " };
+    writeln!(f, "init   {verb} {path} {kind:#o} {major}:{minor} {mode:04o} {uid}:{gid} # {at}")
+}
+
+fn hook_lines(f: &mut Formatter<'_>, who: &str, hooks: &[HookStep]) -> fmt::Result {
+    hooks.iter().try_for_each(|step| writeln!(f, "{who} hook        {} # {}", step.hook.path, step.at))
+}
+
+fn rlimit_lines(f: &mut Formatter<'_>, who: &str, limits: &[RlimitStep]) -> fmt::Result {
+    limits.iter().try_for_each(|l| writeln!(f, "{who} rlimit      {} {} {} # {}", l.name, l.soft, l.hard, l.at))
+}
+
+fn process_lines(f: &mut Formatter<'_>, who: &str, process: &ProcessPlan) -> fmt::Result {
+    rlimit_lines(f, who, &process.rlimits)?;
+    if process.no_new_privileges {
+        writeln!(f, "{who} no_new_privs")?;
+    }
+    if process.seccomp == SeccompAt::BeforeCredentials {
+        writeln!(f, "{who} seccomp     load")?;
+    }
+    let c = &process.credentials;
+    writeln!(f, "{who} user        {}:{} groups {:?}", c.uid, c.gid, c.groups)?;
+    writeln!(
+        f,
+        "{who} caps        bounding {:#x} effective {:#x} permitted {:#x} inheritable {:#x} ambient {:#x}",
+        c.caps.bounding, c.caps.effective, c.caps.permitted, c.caps.inheritable, c.caps.ambient
+    )?;
+    writeln!(f, "{who} cwd         {}", process.exec.cwd)?;
+    if process.seccomp == SeccompAt::BeforeExec {
+        writeln!(f, "{who} seccomp     load")?;
+    }
+    let fds = process.exec.preserve_fds;
+    writeln!(f, "{who} exec        {:?} env {:?} fds {fds}", process.exec.args, process.exec.env)
+}
