@@ -4,10 +4,9 @@
 //! elsewhere /proc/self/mountinfo is read once, because v1 controllers may be mounted anywhere and
 //! together (`cpu,cpuacct`).
 
-use std::fs;
+use rustix::fs::CWD;
 
-use rustix::io::Errno;
-
+use crate::dir;
 use crate::error::Error;
 
 /// Default place of the hierarchies.
@@ -206,11 +205,7 @@ impl OwnCgroups {
 
 /// /proc files are trusted: the host's own /proc is the runtime's.
 pub(crate) fn read_proc(path: &str) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|e| Error::Call {
-        call: "read",
-        path: path.to_owned(),
-        errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
-    })
+    dir::read(CWD, path).map_err(|errno| Error::Call { call: "read", path: path.to_owned(), errno })
 }
 
 #[cfg(test)]
