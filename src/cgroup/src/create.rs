@@ -31,6 +31,13 @@ impl Cgroup {
     /// inside and it is not frozen.
     pub fn create(host: &Host, path: &CgroupPath, options: CreateOptions<'_>) -> Result<Cgroup, Error> {
         let own = if path.is_relative() { OwnCgroups::read()? } else { OwnCgroups::default() };
+        let looked;
+        let host = if path.is_relative() && host.v1.iter().any(|m| m.root.is_none()) {
+            looked = Host::from_own_mountinfo()?;
+            &looked
+        } else {
+            host
+        };
         let mut cgroup = Cgroup {
             mode: host.mode,
             owner: Owner::Cgroupfs,
