@@ -4,7 +4,7 @@
 //! down first. What was made here, and nothing else, is what removal removes (runtime-spec,
 //! runtime.md, delete).
 
-use rustix::fs::Mode as FileMode;
+use rustix::fs::{CWD, Mode as FileMode};
 use rustix::io::Errno;
 
 use crate::dir;
@@ -146,7 +146,7 @@ fn make_unified(layout: &Layout) -> Result<u32, Error> {
     else {
         return Ok(0);
     };
-    let read = |path: &str, file: &str| dir::open(path).and_then(|d| dir::read(d, file));
+    let read = |path: &str, file: &str| dir::read(CWD, &join(path, file));
     let available = read(mount, "cgroup.controllers").map_err(|errno| Error::Call {
         call: "read",
         path: join(mount, "cgroup.controllers"),
@@ -181,7 +181,7 @@ fn covers(handed: &str, available: &str) -> bool {
 /// needs it.
 fn hand_down(path: &str, controllers: &str) {
     const FILE: &str = "cgroup.subtree_control";
-    let Ok(fd) = dir::open(path).and_then(|d| dir::open_write(d, FILE)) else { return };
+    let Ok(fd) = dir::open_write(CWD, &join(path, FILE)) else { return };
     let all: Vec<String> = controllers.split_whitespace().map(|c| format!("+{c}")).collect();
     if all.is_empty() || dir::write_all(&fd, &all.join(" ")).is_ok() {
         return;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use super::{Access, Kind, Rule};
+use super::{Access, Kind, Rule, number};
 use crate::dir;
 use crate::error::{Error, Invalid};
 use crate::record::CgroupDir;
@@ -82,10 +82,6 @@ fn take_back(rule: &Rule, (kind, major, minor): Device, access: &mut Access) -> 
         number(minor)
     );
     Err(Invalid::new(at, why))
-}
-
-fn number(value: Option<u32>) -> String {
-    value.map_or("*".to_owned(), |v| v.to_string())
 }
 
 /// Writes the lines, each file opened once.
