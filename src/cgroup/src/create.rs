@@ -4,7 +4,7 @@
 //! down first. What was made here, and nothing else, is what removal removes (runtime-spec,
 //! runtime.md, delete).
 
-use rustix::fs::Mode as FileMode;
+use rustix::fs::{CWD, Mode as FileMode};
 use rustix::io::Errno;
 
 use crate::dir;
@@ -31,6 +31,13 @@ impl Cgroup {
     /// inside and it is not frozen.
     pub fn create(host: &Host, path: &CgroupPath, options: CreateOptions<'_>) -> Result<Cgroup, Error> {
         let own = if path.is_relative() { OwnCgroups::read()? } else { OwnCgroups::default() };
+        let looked;
+        let host = if path.is_relative() && host.v1.iter().any(|m| m.root.is_none()) {
+            looked = Host::from_own_mountinfo()?;
+            &looked
+        } else {
+            host
+        };
         let mut cgroup = Cgroup {
             mode: host.mode,
             owner: Owner::Cgroupfs,
@@ -139,7 +146,7 @@ fn make_unified(layout: &Layout) -> Result<u32, Error> {
     else {
         return Ok(0);
     };
-    let read = |path: &str, file: &str| dir::open(path).and_then(|d| dir::read(d, file));
+    let read = |path: &str, file: &str| dir::read(CWD, &join(path, file));
     let available = read(mount, "cgroup.controllers").map_err(|errno| Error::Call {
         call: "read",
         path: join(mount, "cgroup.controllers"),
@@ -174,7 +181,7 @@ fn covers(handed: &str, available: &str) -> bool {
 /// needs it.
 fn hand_down(path: &str, controllers: &str) {
     const FILE: &str = "cgroup.subtree_control";
-    let Ok(fd) = dir::open(path).and_then(|d| dir::open_write(d, FILE)) else { return };
+    let Ok(fd) = dir::open_write(CWD, &join(path, FILE)) else { return };
     let all: Vec<String> = controllers.split_whitespace().map(|c| format!("+{c}")).collect();
     if all.is_empty() || dir::write_all(&fd, &all.join(" ")).is_ok() {
         return;

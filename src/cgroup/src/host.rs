@@ -1,19 +1,40 @@
 //! The cgroup hierarchies of this machine.
 //!
-//! Detected once per command that makes a cgroup. On a pure v2 host that is one statfs(2);
-//! elsewhere /proc/self/mountinfo is read once, because v1 controllers may be mounted anywhere and
-//! together (`cpu,cpuacct`).
+//! Detected once per command that makes a cgroup. On a pure v2 host that is one statfs(2), on one
+//! with the usual v1 layout one per directory of /sys/fs/cgroup. Only other layouts, and relative
+//! paths, need /proc/self/mountinfo, whose text grows with every container of the machine.
 
-use std::fs;
+use rustix::fs::CWD;
 
-use rustix::io::Errno;
-
+use crate::dir;
 use crate::error::Error;
 
 /// Default place of the hierarchies.
 const CGROUP_DIR: &str = "/sys/fs/cgroup";
-/// `CGROUP2_SUPER_MAGIC` of statfs(2).
+/// Of statfs(2).
+const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
+/// Of statfs(2).
 const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+/// Of statfs(2).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// The v1 controllers there are (cgroups(7)); no new ones are made.
+const V1_CONTROLLERS: [&str; 14] = [
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "debug",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "misc",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+];
 
 /// Which interface files mean what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +75,8 @@ pub struct Mount {
     /// Mount point.
     pub point: String,
     /// Which cgroup is at the mount point; not `/` inside a container without cgroup namespace.
-    pub root: String,
+    /// `None` when nobody has looked: only relative paths need it.
+    pub root: Option<String>,
 }
 
 /// The hierarchies of this machine.
@@ -71,16 +93,57 @@ pub struct Host {
 impl Host {
     /// Looks at the mounts of this process.
     pub fn detect() -> Result<Host, Error> {
-        if let Ok(stat) = rustix::fs::statfs(CGROUP_DIR) {
-            // f_type has a different width and sign on each architecture.
-            #[allow(clippy::unnecessary_cast, reason = "the type of f_type depends on the architecture")]
-            if stat.f_type as u64 == CGROUP2_SUPER_MAGIC {
-                let v2 =
-                    Mount { controllers: Vec::new(), point: CGROUP_DIR.to_owned(), root: "/".to_owned() };
-                return Ok(Host { mode: Mode::V2, v1: Vec::new(), v2: Some(v2) });
+        let host = match fs_type(CGROUP_DIR) {
+            Some(CGROUP2_SUPER_MAGIC) => Some(Host::only_v2()),
+            Some(TMPFS_MAGIC) => {
+                let mut names = dir::open(CGROUP_DIR).and_then(dir::children).unwrap_or_default();
+                names.sort_unstable();
+                Host::from_names(&names, |name| fs_type(&format!("{CGROUP_DIR}/{name}")))
+            }
+            Some(_) | None => None,
+        };
+        host.map_or_else(Host::from_own_mountinfo, Ok)
+    }
+
+    /// Looks at /proc/self/mountinfo, which also knows the roots of the mounts.
+    pub(crate) fn from_own_mountinfo() -> Result<Host, Error> {
+        Host::from_mountinfo(&read_proc("/proc/self/mountinfo")?)
+    }
+
+    fn only_v2() -> Host {
+        let v2 = Mount { controllers: Vec::new(), point: CGROUP_DIR.to_owned(), root: None };
+        Host { mode: Mode::V2, v1: Vec::new(), v2: Some(v2) }
+    }
+
+    /// The usual v1 layout: a directory per hierarchy, named after its controllers, `systemd` and
+    /// perhaps `unified` beside them. `None` for any other.
+    fn from_names(names: &[String], fs_type: impl Fn(&str) -> Option<u64>) -> Option<Host> {
+        let mut host = Host { mode: Mode::V1, v1: Vec::with_capacity(names.len()), v2: None };
+        for name in names {
+            let point = format!("{CGROUP_DIR}/{name}");
+            match fs_type(name) {
+                Some(CGROUP_SUPER_MAGIC) => {
+                    let controllers: Vec<String> = match name.as_str() {
+                        "systemd" => vec!["name=systemd".to_owned()],
+                        _ if name.split(',').all(|c| V1_CONTROLLERS.contains(&c)) => {
+                            name.split(',').map(str::to_owned).collect()
+                        }
+                        _ => return None,
+                    };
+                    if host.v1.iter().any(|m| m.controllers.iter().any(|c| controllers.contains(c))) {
+                        return None;
+                    }
+                    host.v1.push(Mount { controllers, point, root: None });
+                }
+                Some(CGROUP2_SUPER_MAGIC) if host.v2.is_none() => {
+                    host.mode = Mode::Hybrid;
+                    host.v2 = Some(Mount { controllers: Vec::new(), point, root: None });
+                }
+                Some(TMPFS_MAGIC) => {}
+                Some(_) | None => return None,
             }
         }
-        Host::from_mountinfo(&read_proc("/proc/self/mountinfo")?)
+        (!host.v1.is_empty()).then_some(host)
     }
 
     /// Reads the text of /proc/PID/mountinfo (proc_pid_mountinfo(5)). Of several mounts of one
@@ -97,7 +160,8 @@ impl Host {
             }
             let mut fields = fields.split(' ').skip(3);
             let (Some(root), Some(point)) = (fields.next(), fields.next()) else { continue };
-            let mut mount = Mount { controllers: Vec::new(), point: unescape(point), root: unescape(root) };
+            let mut mount =
+                Mount { controllers: Vec::new(), point: unescape(point), root: Some(unescape(root)) };
             if is_v2 {
                 if v2.as_ref().is_none_or(|old| mount.replaces(old)) {
                     v2 = Some(mount);
@@ -123,6 +187,13 @@ impl Host {
         };
         Ok(Host { mode, v1, v2 })
     }
+}
+
+/// f_type of statfs(2).
+fn fs_type(path: &str) -> Option<u64> {
+    // f_type has a different width and sign on each architecture.
+    #[allow(clippy::unnecessary_cast, reason = "the type of f_type depends on the architecture")]
+    rustix::fs::statfs(path).ok().map(|stat| stat.f_type as u64)
 }
 
 impl Mount {
@@ -206,11 +277,7 @@ impl OwnCgroups {
 
 /// /proc files are trusted: the host's own /proc is the runtime's.
 pub(crate) fn read_proc(path: &str) -> Result<String, Error> {
-    fs::read_to_string(path).map_err(|e| Error::Call {
-        call: "read",
-        path: path.to_owned(),
-        errno: Errno::from_io_error(&e).unwrap_or(Errno::IO),
-    })
+    dir::read(CWD, path).map_err(|errno| Error::Call { call: "read", path: path.to_owned(), errno })
 }
 
 #[cfg(test)]
@@ -252,6 +319,34 @@ mod tests {
         assert_eq!(mode("1 2 0:3 / /cg rw - cgroup2 none rw\n").unwrap(), Mode::V2);
         assert_eq!(mode("1 2 0:3 / /cg rw - cgroup none rw,pids\n").unwrap(), Mode::V1);
         assert!(mode("1 2 0:3 / /cg rw - tmpfs none rw\n").is_err());
+    }
+
+    #[test]
+    fn usual_names_need_no_mountinfo() {
+        let of = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+            Host::from_names(&names, |name| match name {
+                "unified" => Some(CGROUP2_SUPER_MAGIC),
+                "lost" => Some(TMPFS_MAGIC),
+                "ext" => Some(0xef53),
+                _ => Some(CGROUP_SUPER_MAGIC),
+            })
+        };
+        let host = of(&["cpu,cpuacct", "systemd", "unified", "lost"]).unwrap();
+        assert_eq!(host.mode, Mode::Hybrid);
+        assert_eq!(host.v1[0].controllers, ["cpu", "cpuacct"]);
+        assert_eq!(host.v1[1].controllers, ["name=systemd"]);
+        assert_eq!(host.v2.unwrap().point, "/sys/fs/cgroup/unified");
+        assert_eq!(of(&["pids"]).unwrap().mode, Mode::V1);
+        for odd in [
+            vec!["pids", "elogind"],
+            vec!["cpu", "cpu,cpuacct"],
+            vec!["pids", "ext"],
+            vec!["unified"],
+            vec![],
+        ] {
+            assert_eq!(of(&odd), None, "{odd:?}");
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl CgroupPath {
 /// `own` as seen below the mount point. /proc/self/cgroup is relative to the cgroup namespace,
 /// the mount may show a part of the hierarchy only (docker in docker).
 fn below_root(mount: &Mount, own: &str) -> String {
-    let root = clean(&mount.root);
+    let root = clean(mount.root.as_deref().unwrap_or_default());
     let own = clean(own);
     match own.strip_prefix(&root) {
         _ if root.is_empty() => own,
@@ -133,7 +133,7 @@ mod tests {
         Mount {
             controllers: controllers.iter().map(|&c| c.to_owned()).collect(),
             point: point.to_owned(),
-            root: root.to_owned(),
+            root: Some(root.to_owned()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The container's cgroup as a value, and what state.json keeps of it.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,21 @@ pub struct CgroupRecord {
     pub rootless: bool,
     /// One directory per hierarchy; none when a rootless container got no cgroup.
     pub dirs: Vec<DirRecord>,
+}
+
+impl CgroupRecord {
+    /// Directory by controller, `""` for the unified hierarchy: `cgroup_paths` of runc's
+    /// state.json.
+    pub fn paths(&self) -> BTreeMap<String, String> {
+        let mut paths = BTreeMap::new();
+        for dir in &self.dirs {
+            if dir.controllers.is_empty() {
+                paths.insert(String::new(), dir.path.clone());
+            }
+            paths.extend(dir.controllers.iter().map(|c| (c.clone(), dir.path.clone())));
+        }
+        paths
+    }
 }
 
 /// A directory of the container.

@@ -108,10 +108,11 @@ fn is_busy(errno: Errno) -> bool {
     errno == Errno::BUSY || errno == Errno::NOTEMPTY
 }
 
-/// rmdir(2); a directory that is gone is fine.
+/// rmdir(2); a directory that is gone is fine, also when EROFS hides that.
 fn remove_dir(path: &str) -> rustix::io::Result<()> {
     match rustix::fs::unlinkat(rustix::fs::CWD, path, AtFlags::REMOVEDIR) {
         Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ROFS) if dir::open(path).is_err_and(dir::is_gone) => Ok(()),
         other => other,
     }
 }

@@ -28,6 +28,17 @@ fn has(host: &Host, controller: &str) -> bool {
 }
 
 #[test]
+fn both_ways_of_detection_agree() {
+    let mut quick = host!();
+    let mut looked = Host::from_mountinfo(&fs::read_to_string("/proc/self/mountinfo").unwrap()).unwrap();
+    for host in [&mut quick, &mut looked] {
+        host.v1.sort_by(|a, b| a.point.cmp(&b.point));
+        host.v1.iter_mut().chain(&mut host.v2).for_each(|mount| mount.root = None);
+    }
+    assert_eq!(quick, looked);
+}
+
+#[test]
 fn create_makes_and_destroy_removes_every_directory() {
     let host = host!();
     let top = name();
@@ -38,6 +49,8 @@ fn create_makes_and_destroy_removes_every_directory() {
         assert!(fs::exists(&dir.path).unwrap(), "{}", dir.path);
         assert_eq!(dir.made, 3, "{}", dir.path);
     }
+    let first = &host.v1[0];
+    assert_eq!(record.paths()[&first.controllers[0]], format!("{}/{top}/pod/web", first.point));
     let json = serde_json::to_string(&record).unwrap();
     let read: CgroupRecord = serde_json::from_str(&json).unwrap();
     assert_eq!(read, record);
@@ -101,6 +114,27 @@ fn limits_read_back() {
     for (controller, file, value) in want {
         assert_eq!(scratch.read(controller, file), value, "{file}");
     }
+}
+
+#[test]
+fn realtime_and_block_io_values_read_back() {
+    let host = host!();
+    let scratch = Scratch::new(&host);
+    for file in [("cpu", "cpu.rt_runtime_us"), ("blkio", "blkio.bfq.weight")] {
+        if !fs::exists(format!("{}/{}", scratch.dir(file.0), file.1)).unwrap() {
+            skip!("this kernel has no {}", file.1);
+        }
+    }
+    scratch
+        .apply(V1, r#"{"cpu":{"realtimeRuntime":10000,"realtimePeriod":500000},"blockIO":{"weight":200}}"#)
+        .unwrap();
+    assert_eq!(scratch.read("cpu", "cpu.rt_runtime_us"), "10000");
+    assert_eq!(scratch.read("cpu", "cpu.rt_period_us"), "500000");
+    assert_eq!(scratch.read("blkio", "blkio.bfq.weight"), "200");
+    let json = r#"{"blockIO":{"throttleReadBpsDevice":[{"major":4095,"minor":9,"rate":1}]}}"#;
+    let error = scratch.apply(V1, json).unwrap_err().to_string();
+    assert!(error.starts_with(".linux.resources.blockIO.throttleReadBpsDevice[0]: write("), "{error}");
+    assert!(error.ends_with("; no such block device"), "{error}");
 }
 
 #[test]
@@ -353,7 +387,7 @@ fn relative_paths_lie_below_the_own_cgroup_of_each_controller() {
 fn a_failed_create_leaves_nothing_behind() {
     let mut host = host!();
     let top = name();
-    let mut broken = host.v1[0].clone();
+    let mut broken = host.v1.iter().find(|m| m.controllers[0] != "name=systemd").unwrap().clone();
     broken.point = "/sys/fs/cgroup/creel-test-no-such-mount".to_owned();
     host.v1.push(broken);
     let error = Scratch::at(&host, format!("/{top}/x")).err().unwrap();

@@ -9,6 +9,8 @@
 pub(crate) mod v1;
 pub(crate) mod v2;
 
+use std::fmt;
+
 use creel_plan::spec::{DeviceRule, Resources};
 
 pub use v1::{V1Write, v1_writes};
@@ -83,6 +85,24 @@ pub struct Rule {
     pub access: Access,
     /// Place in `.linux.resources.devices`; `None` for a rule that every container gets.
     pub index: Option<usize>,
+}
+
+/// As a dry run prints it: `allow c 1:3 rwm`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.allow { "allow" } else { "deny" };
+        let letter = match self.kind {
+            Kind::All => return write!(f, "{verb} a"),
+            Kind::Block => 'b',
+            Kind::Char => 'c',
+        };
+        let (major, minor) = (number(self.major), number(self.minor));
+        write!(f, "{verb} {letter} {major}:{minor} {}", self.access.letters())
+    }
+}
+
+fn number(value: Option<u32>) -> String {
+    value.map_or("*".to_owned(), |v| v.to_string())
 }
 
 const fn allow(kind: Kind, major: Option<u32>, minor: Option<u32>, access: Access) -> Rule {
@@ -177,6 +197,7 @@ mod tests {
             Rule { allow: true, kind: Kind::Char, major: Some(10), minor: None, access, index: Some(1) }
         );
         assert_eq!(rules[2..], DEFAULT_RULES);
+        assert_eq!([rules[0].to_string(), rules[1].to_string()], ["deny a", "allow c 10:* rw"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 
-use super::{Access, Kind, Rule};
+use super::{Access, Kind, Rule, number};
 use crate::dir;
 use crate::error::{Error, Invalid};
 use crate::record::CgroupDir;
@@ -24,23 +24,23 @@ type Device = (Kind, Option<u32>, Option<u32>);
 /// The fewest writes that make a cgroup, whatever it inherited, follow the rules: first the
 /// default, which clears the exceptions, then one line per exception.
 ///
-/// A rule that would cut a piece out of a wildcard exception is an error: the kernel ignores
-/// such a write in silence, and the piece would stay open.
+/// A rule that would cut a piece out of a wider exception is an error: the kernel ignores such a
+/// write in silence, and the piece would stay open. Narrower exceptions, which the kernel would
+/// keep as silently, are taken back.
 pub fn v1_writes(rules: &[Rule]) -> Result<Vec<V1Write>, Invalid> {
     let mut default_allow = false;
     let mut exceptions: BTreeMap<Device, Access> = BTreeMap::new();
     for rule in rules {
-        let device = (rule.kind, rule.major, rule.minor);
         if rule.kind == Kind::All {
             default_allow = rule.allow;
             exceptions.clear();
         } else if rule.allow != default_allow {
+            let device = (rule.kind, rule.major, rule.minor);
             let access = exceptions.entry(device).or_insert(Access(0));
             *access = access.union(rule.access);
         } else {
-            check_hole(rule, &exceptions)?;
-            if let Some(access) = exceptions.get_mut(&device) {
-                *access = access.minus(rule.access);
+            for (device, access) in &mut exceptions {
+                take_back(rule, *device, access)?;
             }
         }
     }
@@ -55,30 +55,33 @@ pub fn v1_writes(rules: &[Rule]) -> Result<Vec<V1Write>, Invalid> {
     Ok(writes)
 }
 
-fn check_hole(rule: &Rule, exceptions: &BTreeMap<Device, Access>) -> Result<(), Invalid> {
-    let device = (rule.kind, rule.major, rule.minor);
-    let wider = [(rule.kind, None, rule.minor), (rule.kind, rule.major, None), (rule.kind, None, None)];
-    for wide in wider.into_iter().filter(|w| *w != device) {
-        if exceptions.get(&wide).is_some_and(|access| access.overlaps(rule.access)) {
-            let at = match rule.index {
-                Some(index) => format!(".linux.resources.devices[{index}]"),
-                None => ".linux.resources.devices".to_owned(),
-            };
-            let why = format!(
-                "cgroup v1 cannot punch a hole for {}:{} in the wildcard rule for {}:{}",
-                number(rule.major),
-                number(rule.minor),
-                number(wide.1),
-                number(wide.2)
-            );
-            return Err(Invalid::new(at, why));
-        }
+/// Takes the rule's bits off an exception for the same devices.
+fn take_back(rule: &Rule, (kind, major, minor): Device, access: &mut Access) -> Result<(), Invalid> {
+    let meets = |a: Option<u32>, b: Option<u32>| a.is_none() || b.is_none() || a == b;
+    let covers = |wide: Option<u32>, narrow: Option<u32>| wide.is_none() || wide == narrow;
+    if kind != rule.kind
+        || !access.overlaps(rule.access)
+        || !meets(rule.major, major)
+        || !meets(rule.minor, minor)
+    {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn number(value: Option<u32>) -> String {
-    value.map_or("*".to_owned(), |v| v.to_string())
+    if covers(rule.major, major) && covers(rule.minor, minor) {
+        *access = access.minus(rule.access);
+        return Ok(());
+    }
+    let at = match rule.index {
+        Some(index) => format!(".linux.resources.devices[{index}]"),
+        None => ".linux.resources.devices".to_owned(),
+    };
+    let why = format!(
+        "cgroup v1 cannot punch a hole for {}:{} in the wildcard rule for {}:{}",
+        number(rule.major),
+        number(rule.minor),
+        number(major),
+        number(minor)
+    );
+    Err(Invalid::new(at, why))
 }
 
 /// Writes the lines, each file opened once.
@@ -172,6 +175,15 @@ mod tests {
             error.to_string(),
             ".linux.resources.devices[1]: cgroup v1 cannot punch a hole for 4:1 in the wildcard rule for 4:*"
         );
+    }
+
+    #[test]
+    fn a_wide_denial_takes_narrow_permissions_back() {
+        let got = writes(
+            r#"{"devices":[{"allow":true,"type":"c","major":4,"minor":1,"access":"rw"},
+                {"allow":false,"type":"c","major":4,"access":"w"}]}"#,
+        );
+        assert!(got.unwrap().contains(&"+c 4:1 r".to_owned()));
     }
 
     #[test]

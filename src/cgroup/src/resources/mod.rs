@@ -9,6 +9,7 @@ mod v1;
 mod v2;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use creel_plan::spec::{HugepageLimit, Resources};
 
@@ -85,7 +86,15 @@ impl FileWrite {
     }
 }
 
-/// Device rules are not part of it: see [`crate::devices::plan_rules`].
+/// As a dry run prints it: `cpu.shares = "512"`.
+impl fmt::Display for FileWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {:?}", self.file, self.value)
+    }
+}
+
+/// The writes that put `.linux.resources` into force, in their order. Device rules are
+/// not part of it: see [`crate::devices::plan_rules`].
 pub fn plan_writes(resources: &Resources, hierarchy: Hierarchy) -> Result<Vec<FileWrite>, Invalid> {
     match hierarchy {
         Hierarchy::V1 => v1::plan(resources),

@@ -1,8 +1,9 @@
-//! The program against the meaning of the rule list, on an interpreter of the instructions used.
+//! Both translations against the meaning of the rule list: the program on an interpreter of the
+//! instructions used, the v1 lines on a model of security/device_cgroup.c.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use super::*;
-use crate::devices::DEFAULT_RULES;
+use crate::devices::{DEFAULT_RULES, V1Write, v1_writes};
 
 struct Request {
     kind: Kind,
@@ -29,6 +30,7 @@ fn run(program: &[BpfInsn], request: &Request) -> bool {
             RSH32_IMM => registers[dst] >>= imm,
             MOV32_IMM => registers[dst] = imm,
             MOV32_REG => registers[dst] = registers[src],
+            JUMP => at += jump(true),
             JEQ32_IMM => at += jump(registers[dst] == imm),
             JNE32_IMM => at += jump(registers[dst] != imm),
             EXIT => return registers[0] == 1,
@@ -38,7 +40,7 @@ fn run(program: &[BpfInsn], request: &Request) -> bool {
 }
 
 /// The rule list as its documentation reads.
-fn allowed(rules: &[Rule], request: &Request) -> bool {
+fn means(rules: &[Rule], request: &Request) -> bool {
     let matches = |rule: &Rule, bit: u8| {
         rule.kind == Kind::All
             || (rule.kind == request.kind
@@ -61,13 +63,56 @@ fn requests() -> impl Iterator<Item = Request> {
     })
 }
 
+/// A v1 cgroup after the writes: the default, and exceptions of which one must cover an allowed
+/// request and none may touch one otherwise.
+fn v1_allows(writes: &[V1Write], request: &Request) -> bool {
+    let default_allow = writes[0].allow;
+    let letter = if request.kind == Kind::Block { "b" } else { "c" };
+    let mut exceptions = writes[1..].iter().map(|write| {
+        assert_eq!((writes[0].line.as_str(), write.allow), ("a", !default_allow));
+        let parts: Vec<&str> = write.line.split([' ', ':']).collect();
+        let number = |text: &str, value: u32| text == "*" || text.parse() == Ok(value);
+        let bits = parts[3].chars().fold(0, |bits, c| {
+            bits | if c == 'm' {
+                1
+            } else if c == 'r' {
+                2
+            } else {
+                4
+            }
+        });
+        let same = parts[0] == letter && number(parts[1], request.major) && number(parts[2], request.minor);
+        if same { bits } else { 0 }
+    });
+    if default_allow {
+        !exceptions.any(|bits| bits & request.access != 0)
+    } else {
+        exceptions.any(|bits| bits & request.access == request.access)
+    }
+}
+
+/// v1 does not add up several exceptions, so only single accesses compare. False: v1 cannot
+/// express the list.
+fn assert_v1_faithful(rules: &[Rule]) -> bool {
+    let Ok(writes) = v1_writes(rules) else { return false };
+    for request in requests().filter(|r| r.access.count_ones() == 1) {
+        let Request { kind, access, major, minor } = &request;
+        assert_eq!(
+            v1_allows(&writes, &request),
+            means(rules, &request),
+            "{kind:?} {major}:{minor} access {access} under {rules:?}: {writes:?}"
+        );
+    }
+    true
+}
+
 fn assert_faithful(rules: &[Rule]) {
-    let program = v2_program(rules);
+    let program = v2_program(rules).unwrap();
     for request in requests() {
         let Request { kind, access, major, minor } = &request;
         assert_eq!(
             run(&program, &request),
-            allowed(rules, &request),
+            means(rules, &request),
             "{kind:?} {major}:{minor} access {access} under {rules:?}"
         );
     }
@@ -75,7 +120,7 @@ fn assert_faithful(rules: &[Rule]) {
 
 #[test]
 fn default_rules_allow_null_and_refuse_disks() {
-    let program = v2_program(&DEFAULT_RULES);
+    let program = v2_program(&DEFAULT_RULES).unwrap();
     let ask = |kind, access, major, minor| run(&program, &Request { kind, access, major, minor });
     assert!(ask(Kind::Char, 7, 1, 3));
     assert!(ask(Kind::Char, 6, 136, 42));
@@ -83,6 +128,7 @@ fn default_rules_allow_null_and_refuse_disks() {
     assert!(!ask(Kind::Block, 2, 8, 0));
     assert!(!ask(Kind::Char, 4, 1, 1));
     assert_faithful(&DEFAULT_RULES);
+    assert!(assert_v1_faithful(&DEFAULT_RULES));
 }
 
 #[test]
@@ -93,6 +139,7 @@ fn random_rule_lists_are_followed() {
         (state >> 33) % below
     };
     let numbers = [None, Some(0), Some(1), Some(3), Some(136), Some(u32::MAX)];
+    let mut on_v1 = 0;
     for _ in 0..400 {
         let count = random(8);
         let rules: Vec<Rule> = (0..count)
@@ -107,21 +154,45 @@ fn random_rule_lists_are_followed() {
             })
             .collect();
         assert_faithful(&rules);
+        on_v1 += u32::from(assert_v1_faithful(&rules));
     }
+    assert!(on_v1 > 200, "{on_v1}");
 }
 
 #[test]
-fn golden_program_of_one_rule() {
-    let rule = Rule {
+fn everything_is_allowed_only_without_a_later_denial() {
+    let rule =
+        |allow, kind| Rule { allow, kind, major: None, minor: None, access: Access::READ, index: None };
+    assert!(allow_everything(&[rule(true, Kind::All)]));
+    assert!(allow_everything(&[rule(false, Kind::All), rule(true, Kind::All), rule(true, Kind::Char)]));
+    assert!(!allow_everything(&[rule(true, Kind::All), rule(false, Kind::Char)]));
+    assert!(!allow_everything(&[rule(true, Kind::All), rule(false, Kind::All), rule(true, Kind::Char)]));
+    assert!(!allow_everything(&[]) && !allow_everything(&DEFAULT_RULES));
+}
+
+#[test]
+fn too_many_rules_are_refused() {
+    let rule = |major| Rule {
         allow: true,
         kind: Kind::Char,
-        major: Some(1),
+        major: Some(major),
         minor: None,
-        access: Access::READ,
-        index: Some(0),
+        access: Access::ALL,
+        index: None,
     };
+    let rules: Vec<Rule> = (0..900).map(rule).collect();
+    assert!(v2_program(&rules).is_ok());
+    let rules: Vec<Rule> = (0..1001).map(rule).collect();
+    assert!(v2_program(&rules).is_err());
+}
+
+#[test]
+fn golden_program_of_two_rules() {
+    let rule =
+        |major, minor, access| Rule { allow: true, kind: Kind::Char, major, minor, access, index: None };
+    let rules = [rule(None, None, Access::MKNOD), rule(Some(1), Some(3), Access::ALL)];
     let got: Vec<(u8, u8, u8, i16, i32)> =
-        v2_program(&[rule]).iter().map(|i| (i.code, i.dst(), i.src(), i.off, i.imm)).collect();
+        v2_program(&rules).unwrap().iter().map(|i| (i.code, i.dst(), i.src(), i.off, i.imm)).collect();
     assert_eq!(
         got,
         [
@@ -131,9 +202,19 @@ fn golden_program_of_one_rule() {
             (0x74, 3, 0, 0, 16),
             (0x61, 4, 1, 4, 0),
             (0x61, 5, 1, 8, 0),
-            (0x56, 2, 0, 5, 2),
-            (0x56, 4, 0, 4, 1),
-            (0x54, 3, 0, 0, -3),
+            // Not a character device: to the other section.
+            (0x56, 2, 0, 4, 2),
+            (0x56, 4, 0, 2, 1),
+            (0x16, 5, 0, 3, 3),
+            (0x05, 0, 0, 4, 0),
+            (0x05, 0, 0, 3, 0),
+            // No block device.
+            (0x05, 0, 0, 6, 0),
+            // All bits.
+            (0xb4, 0, 0, 0, 1),
+            (0x95, 0, 0, 0, 0),
+            // mknod and nothing else.
+            (0x54, 3, 0, 0, -2),
             (0x56, 3, 0, 2, 0),
             (0xb4, 0, 0, 0, 1),
             (0x95, 0, 0, 0, 0),
