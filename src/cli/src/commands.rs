@@ -197,7 +197,8 @@ static CONTAINER: [Flag; 7] = [
     Flag::number("preserve-fds", "pass N more file descriptors after 0, 1, 2 and $LISTEN_FDS"),
 ];
 
-static RUN: [Flag; 3] = [
+static RUN: [Flag; 4] = [
+    Flag::switch("dry-run", "print what would be done, one line a step, and do nothing"),
     Flag::switch("detach", "return when the process has started").short('d'),
     Flag::switch("keep", "keep the container when its process has ended"),
     Flag::switch("no-subreaper", "do not adopt processes whose parent ends"),

@@ -55,7 +55,8 @@ pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> R
             Ok(0)
         }
         Subcommand::Start => on_container("start", &words, |id| {
-            creel_container::start(&runtime, id).map_err(one_line)?;
+            let notify = request::notify_socket();
+            creel_container::start(&runtime, id, notify.as_deref()).map_err(one_line)?;
             Ok(0)
         }),
         Subcommand::State => on_container("state", &words, |id| {
@@ -82,6 +83,7 @@ fn one_line(error: Error) -> String {
 }
 
 fn create(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
+    creel_container::protect_own_binary().map_err(one_line)?;
     globals.keep_root(&runtime.root)?;
     let request = request::create(id, words)?;
     creel_container::create(runtime, &request).map_err(one_line)?;
@@ -89,8 +91,14 @@ fn create(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> 
 }
 
 fn run_container(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
+    creel_container::protect_own_binary().map_err(one_line)?;
     globals.keep_root(&runtime.root)?;
     let request = request::create(id, words)?;
+    if words.has("dry-run") {
+        output::write(&creel_container::dry_run(runtime, &request).map_err(one_line)?)
+            .map_err(|failure| failure.to_string())?;
+        return Ok(0);
+    }
     creel_container::run(runtime, &request, request::run_mode(words)).map_err(one_line)
 }
 
@@ -104,6 +112,7 @@ fn kill(runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
 
 fn exec(runtime: &Runtime, words: &Words<'_>) -> Result<u8, Failure> {
     let failed = |why: &dyn std::fmt::Display| Failure::new(format!("exec failed: {why}")).code(EXEC_FAILED);
+    creel_container::protect_own_binary().map_err(|error| failed(&error))?;
     let request = request::id(&words.operands).and_then(|id| request::exec(id, words));
     let request = request.map_err(|why| failed(&why))?;
     creel_container::exec(runtime, &request).map_err(|error| failed(&error))

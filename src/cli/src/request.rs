@@ -35,8 +35,13 @@ pub fn create(id: &str, words: &Words<'_>) -> Result<CreateRequest, String> {
         no_new_keyring: words.has("no-new-keyring"),
         preserve_fds: words.number("preserve-fds"),
         listen_fds: listen_fds(),
-        notify_socket: std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from),
+        notify_socket: notify_socket(),
     })
+}
+
+/// NOTIFY_SOCKET of a service manager (sd_notify(3)).
+pub fn notify_socket() -> Option<PathBuf> {
+    std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// How `run` ends.

@@ -11,7 +11,7 @@ mod process;
 
 pub use process::{ProcessContext, plan_console, plan_process};
 
-use crate::check::{Warning, check};
+use crate::check::{Warning, check, check_rootless, sysctl_path};
 use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
@@ -34,6 +34,9 @@ pub struct Planned {
 /// The decision: what every process does for this container.
 pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned, Invalid> {
     let warnings = check(spec)?;
+    if facts.is_rootless() {
+        check_rootless(spec)?;
+    }
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
     let process = spec
@@ -45,6 +48,8 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let joining = namespaces::split(linux)?;
     let user = joining.has(NamespaceKind::User);
     let mount = joining.has(NamespaceKind::Mount);
+    let propagation = root_propagation(linux);
+    check_root(spec, request, mount, propagation)?;
     let id_map = namespaces::id_map(linux, &joining, facts);
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
@@ -58,7 +63,6 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let (process_plan, host_rlimits) = plan_process(process, &context)?;
     let steps = mounts::plan_mounts(spec, request)?;
     let devices = devices::plan_devices(spec, user || facts.in_user_namespace)?;
-    let propagation = root_propagation(linux);
     let hooks = spec.hooks.clone().unwrap_or_default();
     let create_runtime: Vec<HookStep> =
         hook_steps("prestart", &hooks.prestart).chain(hook_steps("createRuntime", &hooks.create_runtime)).collect();
@@ -129,6 +133,17 @@ pub(crate) fn join(bundle: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_string() } else { format!("{}/{path}", bundle.trim_end_matches('/')) }
 }
 
+/// What the root switch cannot do.
+fn check_root(spec: &Spec, request: &Request, mount: bool, propagation: Option<u64>) -> Result<(), Invalid> {
+    if !mount && !spec.mounts.is_empty() {
+        return Err(Invalid::new(".mounts", "mounts need a mount namespace: they would be the host's"));
+    }
+    if request.no_pivot && propagation.is_some_and(|flags| flags & ms::PRIVATE != 0) {
+        return Err(Invalid::new(".linux.rootfsPropagation", "[r]private is not possible with --no-pivot"));
+    }
+    Ok(())
+}
+
 /// `.linux.rootfsPropagation` in MS_* flags; the word was checked.
 fn root_propagation(linux: &Linux) -> Option<u64> {
     Propagation::from_word(&linux.rootfs_propagation).map(Propagation::ms_flags)
@@ -169,25 +184,9 @@ fn sysctls(linux: &Linux) -> Vec<Sysctl> {
         .collect()
 }
 
-/// sysctl(8): the first separator says which of `.` and `/` separates; the other one, swapped, is
-/// part of a name (`net.ipv4.conf.eth0/1.forwarding` is interface `eth0.1`).
-fn sysctl_path(key: &str) -> String {
-    match key.find(['.', '/']).and_then(|at| key.get(at..=at)) {
-        Some(".") => key.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect(),
-        _ => key.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sysctl_keys_become_paths_by_their_first_separator() {
-        assert_eq!(sysctl_path("net.core.somaxconn"), "net/core/somaxconn");
-        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "net/ipv4/conf/eth0.1/forwarding");
-    }
 
     #[test]
     fn paths_are_relative_to_the_bundle() {
