@@ -88,7 +88,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         devices: if mount { devices.nodes } else { Vec::new() },
         links: if mount { devices.links } else { Vec::new() },
         late_readonly: steps.late_readonly,
-        sysctls: sysctls(linux),
+        sysctls: sysctls(linux)?,
         oom_score_adj: oom_score_adj.filter(|_| !outside),
         hooks: InitHooks {
             wait_for_host: !create_runtime.is_empty(),
@@ -172,14 +172,14 @@ fn hidden(linux: &Linux) -> Vec<HideStep> {
     all
 }
 
-fn sysctls(linux: &Linux) -> Vec<Sysctl> {
+fn sysctls(linux: &Linux) -> Result<Vec<Sysctl>, Invalid> {
     linux
         .sysctl
         .iter()
-        .map(|(key, value)| Sysctl {
-            at: crate::invalid::key_path(".linux.sysctl", key),
-            path: sysctl_path(key),
-            value: value.clone(),
+        .map(|(key, value)| {
+            let at = crate::invalid::key_path(".linux.sysctl", key);
+            let path = sysctl_path(key).map_err(|why| Invalid::new(&at, why))?;
+            Ok(Sysctl { at, path, value: value.clone() })
         })
         .collect()
 }
