@@ -25,7 +25,7 @@ else
     echo "lint: shellcheck is not installed; scripts not checked"
 fi
 if cargo deny --version >/dev/null 2>&1; then
-    cargo deny --locked check
+    cargo deny --locked check licenses bans sources
 else
     echo "lint: cargo-deny is not installed; licences, bans and sources not checked"
 fi
