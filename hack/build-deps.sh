@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-hack/apt.sh gcc libc6-dev make binutils pkg-config libseccomp-dev ca-certificates
 hack/rust.sh
+hack/apt.sh gcc libc6-dev make binutils pkg-config libseccomp-dev

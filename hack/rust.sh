@@ -17,7 +17,7 @@ give_up() {
 
 if new_enough; then exit 0; fi
 if ! command -v rustup >/dev/null; then
-    hack/apt.sh rustup >/dev/null 2>&1 || give_up "install it with rustup (rustup.rs); no package of that name could be installed here"
+    hack/apt.sh rustup ca-certificates >/dev/null 2>&1 || give_up "install it with rustup (rustup.rs); no package of that name could be installed here"
 fi
 # A rustup fresh from a package has no toolchain; one that has an older default keeps it.
 rustup default >/dev/null 2>&1 || rustup default stable
