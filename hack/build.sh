@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=$(uname -m)-unknown-linux-gnu
-dir=${CARGO_TARGET_DIR:-target}/$target/release
+dir=$(realpath -m "${CARGO_TARGET_DIR:-target}/$target/release")
 if [ "${1:-}" = --dir ]; then
     echo "$dir"
     exit 0

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 hack/build-deps.sh
 hack/apt.sh busybox-static
 hack/build.sh creel
-creel=$PWD/$(hack/build.sh --dir)/creel
+creel=$(hack/build.sh --dir)/creel
 
 bundle=$(mktemp -d)
 trap 'rm -rf "$bundle"' EXIT

@@ -20,7 +20,7 @@ run() {
 release=
 for group; do
     if [ "$group" != unit ] && [ -z "$release" ]; then
-        release=$PWD/$(hack/build.sh --dir)
+        release=$(hack/build.sh --dir)
         hack/build.sh creel
         export CREEL_TEST_RUNTIME=${CREEL_TEST_RUNTIME:-$release/creel}
     fi
