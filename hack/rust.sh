@@ -20,5 +20,5 @@ if ! command -v rustup >/dev/null; then
     hack/apt.sh rustup ca-certificates >/dev/null 2>&1 || give_up "install it with rustup (rustup.rs); no package of that name could be installed here"
 fi
 # A rustup fresh from a package has no toolchain; one that has an older default keeps it.
-rustup default >/dev/null 2>&1 || rustup default stable
+rustup default >/dev/null 2>&1 || rustup default stable || give_up "rustup could not fetch the stable toolchain"
 new_enough || give_up "run rustup update stable && rustup default stable"
