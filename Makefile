@@ -1,0 +1,28 @@
+# Thin on purpose: what a target does stands in hack/, which runs alone as well.
+PREFIX ?= /usr/local
+BIN = $(shell hack/build.sh --dir)
+# Where rustup puts cargo, which sudo and a fresh shell do not have in PATH.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: build install test test-unit test-e2e test-engines lint bench demo clean
+
+build: ; hack/build.sh creel
+
+install: build ; install -D -m 755 $(BIN)/creel $(DESTDIR)$(PREFIX)/bin/creel
+
+test: ; hack/test.sh unit e2e differential engines
+
+test-unit: ; hack/test.sh unit
+
+test-e2e: ; hack/test.sh e2e differential
+
+test-engines: ; hack/test.sh engines
+
+lint: ; hack/lint.sh
+
+# Options for the harness: make bench BENCH='--rounds 5 --peer crun-new=/opt/crun'
+bench: ; hack/bench.sh $(BENCH)
+
+demo: ; hack/demo.sh
+
+clean: ; cargo clean

@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Runs groups of tests and counts: hack/test.sh unit|e2e|differential|engines ...
+#
+# A test that cannot run here prints "skip: NAME: REASON" on standard error and returns; cargo counts
+# it as passed, the last lines of this script count it as skipped. Fails when any test failed or a
+# group did not come to its end.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+hack/test-deps.sh "$@"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+broken=()
+
+run() {
+    echo "== $1: cargo test ${*:2}"
+    cargo test --locked --no-fail-fast "${@:2}" 2>&1 | tee -a "$log" || broken+=("$1")
+}
+
+release=
+for group; do
+    if [ "$group" != unit ] && [ -z "$release" ]; then
+        release=$(hack/build.sh --dir)
+        hack/build.sh creel
+        export CREEL_TEST_RUNTIME=${CREEL_TEST_RUNTIME:-$release/creel}
+    fi
+    if [ "$group" = unit ]; then
+        run unit
+        run unit -p creel-bench -p creel-integration --lib --bins
+    else
+        run "$group" -p creel-integration --test "$group"
+    fi
+done
+
+hack/test-count.sh "$log"
+if [ ${#broken[@]} -gt 0 ]; then
+    echo "not passed: ${broken[*]}" >&2
+    exit 1
+fi
