@@ -1,0 +1,5 @@
+//! End-to-end tests of the runtime: real containers, observed from inside by the probe and from
+//! outside by the harness. They run as root, on the runtime that `CREEL_TEST_RUNTIME` names.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod lifecycle;
