@@ -12,8 +12,8 @@ use crate::probe;
 const APPLETS: &[&str] = &[
     "cat", "chmod", "chown", "cp", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id",
     "ionice", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "nice", "ping", "printf",
-    "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty", "tail", "test", "touch", "true", "tty",
-    "umount", "uname", "wc", "yes",
+    "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty", "tail", "test", "touch", "tr", "true",
+    "tty", "umount", "uname", "wc", "yes",
 ];
 
 /// Where Debian's busybox-static puts its binary.
@@ -47,13 +47,15 @@ impl Bundle {
         self.dir.join("rootfs").join(path.trim_start_matches('/'))
     }
 
-    /// Writes config.json.
+    /// Writes config.json, in one step: `exec` reads it too, and several may run at once.
     ///
     /// # Panics
     /// When it cannot be written.
     pub fn write(&self) {
         let text = serde_json::to_string_pretty(&self.config).unwrap();
-        fs::write(self.dir.join("config.json"), text).unwrap();
+        let new = self.dir.join("config.json.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.dir.join("config.json")).unwrap();
     }
 
     /// Sets the value at a JSON pointer without its first slash, making objects on the way:

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::wait;
+
 /// Every directory below the cgroup mounts whose name contains `name`, not followed by a digit.
 pub fn named(name: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -59,4 +61,28 @@ pub fn own(controller: &str) -> String {
     });
     rows.find(|(names, _)| names.split(',').any(|name| name == controller))
         .map_or_else(|| "/".to_owned(), |(_, path)| path.to_owned())
+}
+
+/// Freezes or thaws the cgroup `path`; false when there is no freezer.
+///
+/// # Panics
+/// When it does not get there.
+pub fn freeze(path: &str, frozen: bool) -> bool {
+    let relative = path.trim_start_matches('/');
+    if is_v2() {
+        let dir = Path::new("/sys/fs/cgroup").join(relative);
+        std::fs::write(dir.join("cgroup.freeze"), if frozen { "1" } else { "0" }).unwrap();
+        let state = if frozen { "frozen 1" } else { "frozen 0" };
+        wait::for_text(&dir.join("cgroup.events"), |text| text.contains(state));
+        return true;
+    }
+    let Some(mount) = mount("freezer") else { return false };
+    let file = mount.join(relative).join("freezer.state");
+    let state = if frozen { "FROZEN" } else { "THAWED" };
+    // A v1 cgroup may stay FREEZING while a task is in vfork(2); writing again makes it look again.
+    wait::until(state, || {
+        std::fs::write(&file, state).unwrap();
+        std::fs::read_to_string(&file).is_ok_and(|text| text.trim() == state)
+    });
+    true
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
@@ -162,6 +162,12 @@ impl Running {
     /// When wait(2) fails.
     pub fn has_exited(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// [`Running::output`] with another end of its time.
+    pub(crate) fn output_within(mut self, end: Instant) -> Output {
+        self.deadline = end.saturating_duration_since(Instant::now());
+        self.output()
     }
 
     /// Waits for its end.

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde_json::Value;
 
@@ -47,9 +48,10 @@ impl Container {
     }
 
     /// A container of the runtime under test that does nothing until it is killed. SIGTERM ends it
-    /// with code 0, although it is PID 1.
+    /// with code 0, although it is PID 1. `/ready` exists once it runs: `start` may return before the
+    /// program is there.
     pub fn idle() -> Container {
-        Container::shell("trap 'exit 0' TERM; while true; do sleep 100 & wait $!; done")
+        Container::shell("trap 'exit 0' TERM; touch /ready; while true; do sleep 100 & wait $!; done")
     }
 
     /// A container of `runtime`.
@@ -229,11 +231,24 @@ impl Container {
         self.mounts_before = leaks::mounts();
     }
 
+    /// `delete --force`, while dead processes of the container are reaped: init of a pid namespace ends
+    /// only after the last process in it is reaped, and those that `exec --detach` left are ours
+    /// (pid_namespaces(7)).
+    fn delete_force(&self, id: &OsStr) -> Output {
+        let mut delete = self.cmd([OsStr::new("delete"), OsStr::new("--force"), id]).spawn();
+        let end = Instant::now() + wait::DEADLINE;
+        while !delete.has_exited() && Instant::now() < end {
+            leaks::reap(self.scratch.name());
+            wait::pause();
+        }
+        delete.output_within(end)
+    }
+
     /// Deletes every container in the test's root with `delete --force`.
     fn delete_all(&self) {
         for entry in std::fs::read_dir(self.root()).into_iter().flatten().flatten() {
             let id = entry.file_name();
-            let output = self.cmd([OsStr::new("delete"), OsStr::new("--force"), &id]).output();
+            let output = self.delete_force(&id);
             assert!(output.code() == 0 || std::thread::panicking(), "delete --force\n{output}");
         }
     }
@@ -241,7 +256,12 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        self.delete_all();
+        if std::thread::panicking() {
+            // A second panic would end the whole test program.
+            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.delete_all())));
+        } else {
+            self.delete_all();
+        }
         let leaks = self.leaks();
         if leaks.is_empty() {
             return;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustix::process::{Pid, WaitOptions, waitpid};
+
 use crate::cgroups;
 
 /// Everything outside the scratch directory's own files that still carries the test's name.
@@ -52,6 +54,22 @@ pub fn mounts() -> Vec<String> {
         Some(format!("{target} {}", kind.join(" ")))
     };
     text.lines().filter_map(line).collect()
+}
+
+/// Reaps children of this process that are dead and were in a cgroup with `name`.
+pub(crate) fn reap(name: &str) {
+    let parent = format!("{}", std::process::id());
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+        let zombie = fields.next() == Some("Z") && fields.next() == Some(&parent);
+        let cgroup = || fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
+        if zombie && has_name(&cgroup(), name) {
+            let pid = entry.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+            // Another wait for it may have been faster: ECHILD then.
+            waitpid(pid, WaitOptions::NOHANG).ok();
+        }
+    }
 }
 
 fn processes(name: &str) -> Vec<String> {

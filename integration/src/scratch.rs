@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, unshare};
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use tempfile::TempDir;
 
 /// A directory that is removed on drop. The thread that makes one has a mount namespace of its own
@@ -59,6 +59,19 @@ impl Scratch {
         let path = self.join(name);
         std::fs::create_dir_all(&path).unwrap();
         path
+    }
+}
+
+impl Drop for Scratch {
+    /// Takes away what the test mounted below the directory, in the thread's own namespace, so that it
+    /// can be removed.
+    fn drop(&mut self) {
+        let text = std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+        let targets = text.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+        for target in targets.filter(|target| target.starts_with(self.path())) {
+            // One that lay on another is gone with it.
+            unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).ok();
+        }
     }
 }
 

@@ -36,9 +36,14 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < end, "gave up waiting: {what}");
-        let pause = Timespec { tv_sec: 0, tv_nsec: 3_000_000 };
-        assert!(matches!(poll(&mut [], Some(&pause)), Ok(0) | Err(rustix::io::Errno::INTR)));
+        pause();
     }
+}
+
+/// The interval between two looks at a condition that the kernel gives no event for.
+pub(crate) fn pause() {
+    let interval = Timespec { tv_sec: 0, tv_nsec: 3_000_000 };
+    poll(&mut [], Some(&interval)).ok();
 }
 
 /// Waits until the file holds something that `seen` accepts, and returns it.

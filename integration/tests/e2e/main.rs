@@ -2,4 +2,10 @@
 //! outside by the harness. They run as root, on the runtime that `CREEL_TEST_RUNTIME` names.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod exec;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod stdio;
+mod terminal;
