@@ -217,6 +217,7 @@ fn propagation_of_a_mount_is_set() {
 
 #[test]
 fn propagation_of_the_rootfs_is_set() {
+    needs_runc!(2, "a shared rootfs");
     for (propagation, shown) in
         [("shared", "shared:"), ("slave", ""), ("private", ""), ("unbindable", "unbindable")]
     {
