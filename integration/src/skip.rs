@@ -1,0 +1,33 @@
+//! Tests that cannot run here say so, once each, where `make test` counts them.
+
+use std::io::Write;
+
+/// Prints `skip: <test>: <reason>` and returns from the test.
+#[macro_export]
+macro_rules! skip {
+    ($($reason:tt)+) => {{
+        fn here() {}
+        $crate::skip::report(std::any::type_name_of_val(&here), &format!($($reason)+));
+        return;
+    }};
+}
+
+/// Skips the test under a runc that is older than 1.`$minor`.
+#[macro_export]
+macro_rules! needs_runc {
+    ($minor:literal, $feature:literal) => {
+        if !$crate::Runtime::under_test().has_runc($minor) {
+            $crate::skip!("{} came with runc 1.{}", $feature, $minor);
+        }
+    };
+}
+
+/// Prints one skip. It goes to the file descriptor, because libtest hides what the print macros of
+/// passing tests write.
+///
+/// # Panics
+/// When stderr is closed.
+pub fn report(here: &str, reason: &str) {
+    let test = here.trim_end_matches("::here");
+    std::io::stderr().write_all(format!("skip: {test}: {reason}\n").as_bytes()).unwrap();
+}

@@ -1,0 +1,20 @@
+//! End-to-end tests of the runtime: real containers, observed from inside by the probe and from
+//! outside by the harness. They run as root, on the runtime that `CREEL_TEST_RUNTIME` names.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
+mod bad_input;
+mod cgroup;
+mod cli;
+mod devices;
+mod exec;
+mod fds;
+mod hooks;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod paths;
+mod process;
+mod seccomp;
+mod security;
+mod stdio;
+mod terminal;
