@@ -1,1 +1,3 @@
 //! End-to-end tests of creel.
+
+pub mod engine;
