@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::command::{Call, ended_within};
 
 /// How many lines of a log a failure shows.
-const TAIL: usize = 30;
+const TAIL: usize = 12;
 
 #[derive(Debug, Default)]
 struct Log {

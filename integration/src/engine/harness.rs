@@ -187,12 +187,11 @@ pub fn need_programs(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Where the distribution put a program.
+/// Where the distribution put a program; podman's and CNI's are not in PATH.
 pub fn program(name: &str) -> Option<PathBuf> {
-    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
-        .iter()
-        .map(|dir| Path::new(dir).join(name))
-        .find(|path| path.exists())
+    let directories =
+        ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/lib/podman", "/usr/libexec/podman", "/usr/lib/cni"];
+    directories.iter().map(|directory| Path::new(directory).join(name)).find(|path| path.exists())
 }
 
 /// Skip unless the test has this capability, by its bit (capabilities(7), linux/capability.h).

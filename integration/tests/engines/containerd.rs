@@ -229,7 +229,7 @@ fn pause(up: &Containerd) -> Result<()> {
 }
 
 fn kill(up: &Containerd) -> Result<()> {
-    let script = "trap 'exit 42' USR1; while :; do sleep 1; done";
+    let script = "trap 'exit 42' USR1; sleep 1000 & wait";
     up.run_detached("kill", &[], &["sh", "-c", script])?;
     // The trap is set once the shell has its first child.
     up.sandbox.until("trap", DEADLINE, || {

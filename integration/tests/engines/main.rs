@@ -4,7 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
+mod buildah;
 mod containerd;
+mod docker;
+mod podman;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -24,6 +27,9 @@ fn main() -> ExitCode {
     match ground() {
         Ok(ground) => {
             containerd::suite(&mut report, &ground);
+            podman::suite(&mut report, &ground);
+            docker::suite(&mut report, &ground);
+            buildah::suite(&mut report, &ground);
         }
         Err(error) => report.cannot_start(error),
     }
