@@ -1,6 +1,6 @@
 //! An engine's daemon: start it in a sandbox, wait for the line that says it is ready, stop it by pid.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::command::{Call, ended_within};
@@ -32,12 +33,12 @@ pub struct Daemon {
 impl Daemon {
     /// Start it. Both of its output streams are the log.
     pub fn start(name: &str, call: &Call) -> Result<Self> {
-        let (reader, writer) = std::io::pipe()?;
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
         let nsenter = call.spawn(Stdio::from(writer.try_clone()?), Stdio::from(writer))?;
         let log = Arc::new(Log::default());
         let sink = Arc::clone(&log);
         thread::spawn(move || {
-            for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+            for line in BufReader::new(File::from(reader)).split(b'\n').map_while(Result::ok) {
                 sink.change(|lines| lines.push(String::from_utf8_lossy(&line).into_owned()));
             }
             sink.lines.lock().unwrap_or_else(PoisonError::into_inner).1 = true;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use super::sandbox::Sandbox;
+use super::sandbox::{PRIVATE, Sandbox};
 
 /// An OCI runtime that engines are pointed at.
 #[derive(Debug, Clone)]
@@ -33,9 +33,10 @@ impl Runtime {
             path.display()
         );
         ensure!(
-            !path.starts_with("/run"),
-            "runtime {}: engines run with a /run of their own",
-            path.display()
+            !PRIVATE.iter().any(|directory| path.starts_with(directory)),
+            "runtime {}: engines run with a {} of their own",
+            path.display(),
+            PRIVATE.join(", ")
         );
         Ok(Self { path })
     }

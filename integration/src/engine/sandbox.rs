@@ -16,12 +16,15 @@ use anyhow::{Context, Result, bail, ensure};
 use super::cgroup::Top;
 use super::command::{Call, ended_within};
 
+/// Directories whose contents the host and the sandbox do not share.
+pub const PRIVATE: [&str; 4] = ["/run", "/var/lib", "/opt", "/dev/shm"];
+
 /// The scratch directory as seen in the sandbox, on its own tmpfs and short enough for socket names.
 pub const SCRATCH: &str = "/run/engine";
 
 /// Set up inside the new namespaces. sysfs is mounted again because it shows the network namespace of
-/// its mounter; the cgroup mounts step aside meanwhile. CNI's address files (/var/lib/cni) and podman's
-/// locks (/dev/shm) are not the host's. SIGCHLD is ignored so that orphans are reaped.
+/// its mounter; the cgroup mounts step aside meanwhile. CNI's address files (/var/lib/cni),
+/// containerd's plugins (/opt/containerd) and podman's locks (/dev/shm) are not the host's. SIGCHLD is ignored so that orphans are reaped.
 const SETUP: &str = "set -e
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -p /run/lock /run/engine/tmp /run/cgroup
@@ -30,6 +33,7 @@ mount -t sysfs sysfs /sys
 mount --move /run/cgroup /sys/fs/cgroup
 rmdir /run/cgroup
 mount -t tmpfs -o mode=755 tmpfs /var/lib
+mount -t tmpfs -o mode=755 tmpfs /opt
 mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 ip link set lo up
 echo ready

@@ -22,7 +22,8 @@ pub struct Containerd {
     pub sandbox: Sandbox,
     /// What it runs.
     pub runtime: Runtime,
-    recorder: Recorder,
+    /// What it runs when the calls are to be seen.
+    pub recorder: Recorder,
     daemon: Daemon,
 }
 
@@ -180,9 +181,9 @@ fn detached(up: &Containerd) -> Result<()> {
     up.remove("detached")
 }
 
-/// The size is script(1)'s, which the shim passes on by the console socket's terminal.
+/// The size is script(1)'s. ctr passes it on once the container runs, until then it is 0 by 0.
 fn terminal(up: &Containerd) -> Result<()> {
-    let script = "tty; stty size; exit 3";
+    let script = "tty; until stty size 2>/dev/null | grep .; do :; done; exit 3";
     let output = up.run("terminal", &["--rm", "--tty"], &["sh", "-c", script]).on_terminal().exits(3)?;
     output.mentions("/dev/pts/0")?.mentions("33 77")?;
     Ok(())

@@ -6,6 +6,9 @@
 
 mod buildah;
 mod containerd;
+mod cri;
+mod cri_api;
+mod cri_client;
 mod docker;
 mod podman;
 
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     match ground() {
         Ok(ground) => {
             containerd::suite(&mut report, &ground);
+            cri::suite(&mut report, &ground);
             podman::suite(&mut report, &ground);
             docker::suite(&mut report, &ground);
             buildah::suite(&mut report, &ground);

@@ -165,7 +165,7 @@ fn start_failures(up: &Podman) -> Result<()> {
 }
 
 fn terminal(up: &Podman) -> Result<()> {
-    let script = "tty; stty size; read line; echo got $line; exit 3";
+    let script = "tty; until stty size 2>/dev/null | grep .; do :; done; read line; echo got $line; exit 3";
     let call = up.run_once(&["--interactive", "--tty"], &["sh", "-c", script]).input(b"some input\n");
     call.on_terminal().exits(3)?.mentions("/dev/pts/0")?.mentions("33 77")?.mentions("got some input")?;
     Ok(())
@@ -197,7 +197,7 @@ fn exec(up: &Podman) -> Result<()> {
 
 fn exec_terminal(up: &Podman) -> Result<()> {
     up.run_detached("exec-tty", &[], &["sleep", "1000"])?;
-    let script = "tty; stty size; read line; echo got $line; exit 5";
+    let script = "tty; until stty size 2>/dev/null | grep .; do :; done; read line; echo got $line; exit 5";
     let call = up.exec("exec-tty", &["--interactive", "--tty"], &["sh", "-c", script]).input(b"some input\n");
     call.on_terminal().exits(5)?.mentions("/dev/pts/")?.mentions("33 77")?.mentions("got some input")?;
     up.remove("exec-tty")
