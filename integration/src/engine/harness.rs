@@ -158,6 +158,9 @@ fn title(engine: &str, name: &str) -> String {
     format!("{engine}: {name}")
 }
 
+/// How many leftovers a failure shows: one cgroup counts once for each hierarchy.
+const SHOWN: usize = 15;
+
 /// Engines clean up after they have answered, so the second look is repeated until it agrees.
 fn between_looks<E: Engine>(up: &E, case: &Case<E>) -> Result<()> {
     let roots = up.state_roots();
@@ -171,7 +174,8 @@ fn between_looks<E: Engine>(up: &E, case: &Case<E>) -> Result<()> {
     match (outcome, settled) {
         (Ok(()), Err(_)) => {
             let lines: Vec<String> = leftovers()?.into_iter().collect();
-            bail!("left behind: {}", lines.join("; "))
+            let some = lines.get(..SHOWN).unwrap_or(&lines);
+            bail!("left behind, {} in all: {}", lines.len(), some.join("; "))
         }
         (outcome, _) => outcome,
     }

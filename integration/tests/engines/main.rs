@@ -5,12 +5,16 @@
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
 mod buildah;
+mod client;
 mod containerd;
 mod cri;
 mod cri_api;
 mod cri_client;
+mod cri_pod;
 mod docker;
+mod lifecycle;
 mod podman;
+mod settings;
 
 use std::process::ExitCode;
 use std::time::Instant;
