@@ -1,6 +1,6 @@
 //! A command with a deadline: run it, collect what it said, never wait for ever.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -18,7 +18,7 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Call {
     words: Vec<String>,
     prefix: Vec<String>,
-    input: Vec<u8>,
+    input: fn() -> Stdio,
     deadline: Duration,
 }
 
@@ -38,7 +38,7 @@ impl Call {
     /// `words` are the command, `prefix` what brings it into its namespaces.
     pub fn new(prefix: Vec<String>, words: &[&str]) -> Self {
         let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Self { words, prefix, input: Vec::new(), deadline: DEADLINE }
+        Self { words, prefix, input: Stdio::null, deadline: DEADLINE }
     }
 
     /// Append arguments.
@@ -47,9 +47,9 @@ impl Call {
         self
     }
 
-    /// Feed this to standard input, which is otherwise at its end.
-    pub fn input(mut self, bytes: &[u8]) -> Self {
-        self.input = bytes.to_vec();
+    /// Keep standard input open for [`Daemon::send`](super::daemon::Daemon::send); it is otherwise at its end.
+    pub fn keep_input(mut self) -> Self {
+        self.input = Stdio::piped;
         self
     }
 
@@ -75,11 +75,6 @@ impl Call {
         let mut child = self.spawn(Stdio::piped(), Stdio::piped()).with_context(|| line.clone())?;
         let stdout = collect(child.stdout.take());
         let stderr = collect(child.stderr.take());
-        if let Some(mut stdin) = child.stdin.take()
-            && !self.input.is_empty()
-        {
-            stdin.write_all(&self.input)?;
-        }
         if !ended_within(&child, self.deadline)? {
             child.kill()?;
             child.wait()?;
@@ -110,14 +105,13 @@ impl Call {
         Ok(output)
     }
 
-    /// Start it with nothing on standard input unless some was given.
+    /// Start it, with standard input as set.
     pub(super) fn spawn(&self, stdout: Stdio, stderr: Stdio) -> Result<Child> {
         let mut words = self.prefix.iter().chain(&self.words);
         let program = words.next().context("empty command")?;
-        let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
         let mut command = Command::new(program);
         command.args(words).env_clear().envs(ENVIRONMENT.iter().copied());
-        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        command.stdin((self.input)()).stdout(stdout).stderr(stderr);
         command.spawn().with_context(|| format!("start {program}"))
     }
 }

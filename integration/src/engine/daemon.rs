@@ -1,13 +1,15 @@
-//! An engine's daemon: start it in a sandbox, wait for the line that says it is ready, stop it by pid.
+//! A command that runs beside the test: an engine's daemon, or a client that the test talks to.
+//!
+//! Its output is read line by line, so a test waits for a word instead of a while.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -22,7 +24,7 @@ struct Log {
     grown: Condvar,
 }
 
-/// A long-running command whose output is read line by line: a daemon, or a client that follows events.
+/// A running command. Dropping it kills it.
 #[derive(Debug)]
 pub struct Daemon {
     name: String,
@@ -63,6 +65,25 @@ impl Daemon {
             }
             lines = self.log.grown.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Write to its standard input, which the call must have kept open.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        let stdin = self.nsenter.stdin.as_mut().with_context(|| format!("{} has no input", self.name))?;
+        stdin.write_all(text.as_bytes()).with_context(|| format!("input of {}", self.name))
+    }
+
+    /// Wait for its end, and insist on this exit code.
+    pub fn exits(mut self, code: i32, deadline: Duration) -> Result<()> {
+        ensure!(ended_within(&self.nsenter, deadline)?, "{} did not end within {deadline:?}", self.name);
+        let status = self.nsenter.wait()?;
+        ensure!(
+            status.code() == Some(code),
+            "{} ended with {status}, not {code}\n{}",
+            self.name,
+            self.tail()
+        );
+        Ok(())
     }
 
     /// The last lines of its log.

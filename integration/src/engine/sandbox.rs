@@ -103,6 +103,15 @@ impl Sandbox {
         Ok(fs::read_link(&link).with_context(|| link.display().to_string())?.to_string_lossy().into_owned())
     }
 
+    /// Wait until a process has become this program: engines report a container as started when the runtime
+    /// has let it go, which is before its execve(2), and a signal may still find the runtime's handlers.
+    pub fn until_running(&self, pid: u32, program: &str) -> Result<()> {
+        let comm = self.process(pid).join("comm");
+        self.until(program, Duration::from_secs(10), || {
+            Ok(fs::read_to_string(&comm).with_context(|| comm.display().to_string())?.trim() == program)
+        })
+    }
+
     /// A command in the sandbox. It dies with the nsenter(1) that brings it there.
     pub fn call(&self, words: &[&str]) -> Call {
         let target = self.first.to_string();

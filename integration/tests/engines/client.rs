@@ -34,7 +34,9 @@ pub trait Client: Engine {
 
     /// A container that waits for its end.
     fn sleeper(&self, name: &str, options: &[&str]) -> Result<u32> {
-        self.run_detached(name, options, &["sleep", "1000"])
+        let pid = self.run_detached(name, options, &["sleep", "1000"])?;
+        self.sandbox().until_running(pid, "sleep")?;
+        Ok(pid)
     }
 
     /// One field of what the engine knows of a container.

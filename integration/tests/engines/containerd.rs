@@ -13,6 +13,8 @@ use creel_integration::engine::image::BUSYBOX;
 use creel_integration::engine::runtime::{Recorder, Runtime};
 use creel_integration::engine::sandbox::Sandbox;
 
+use crate::lifecycle::{TALK, talk};
+
 const DEADLINE: Duration = Duration::from_secs(20);
 const CAP_SYS_RESOURCE: u32 = 24;
 
@@ -72,6 +74,13 @@ impl Containerd {
         let line = self.task(id)?.context("no task after run --detach")?;
         let pid = line.get(1).context("no PID column")?;
         pid.parse().with_context(|| format!("PID column {pid:?}"))
+    }
+
+    /// A container that waits for its end.
+    fn sleeper(&self, id: &str, options: &[&str]) -> Result<u32> {
+        let pid = self.run_detached(id, options, &["sleep", "1000"])?;
+        self.sandbox.until_running(pid, "sleep")?;
+        Ok(pid)
     }
 
     fn exec(&self, id: &str, options: &[&str], command: &[&str]) -> Call {
@@ -174,23 +183,17 @@ fn missing_executable(up: &Containerd) -> Result<()> {
 }
 
 fn detached(up: &Containerd) -> Result<()> {
-    let pid = up.run_detached("detached", &[], &["sleep", "1000"])?;
+    up.sleeper("detached", &[])?;
     up.wait_for_status("detached", "RUNNING")?;
-    let command = fs::read_to_string(up.sandbox.process(pid).join("comm"))?;
-    ensure!(command.trim() == "sleep", "process {pid} is {command:?}");
     up.remove("detached")
 }
 
-/// The size is script(1)'s. ctr passes it on once the container runs, until then it is 0 by 0.
 fn terminal(up: &Containerd) -> Result<()> {
-    let script = "tty; until stty size 2>/dev/null | grep .; do :; done; exit 3";
-    let output = up.run("terminal", &["--rm", "--tty"], &["sh", "-c", script]).on_terminal().exits(3)?;
-    output.mentions("/dev/pts/0")?.mentions("33 77")?;
-    Ok(())
+    talk(up.run("terminal", &["--rm", "--tty"], &["sh", "-c", TALK]), "/dev/pts/0")
 }
 
 fn exec(up: &Containerd) -> Result<()> {
-    let pid = up.run_detached("exec", &[], &["sleep", "1000"])?;
+    let pid = up.sleeper("exec", &[])?;
     let script = "cat /proc/1/comm; readlink /proc/self/ns/mnt; exit 4";
     let expected = format!("sleep\n{}", up.sandbox.namespace(pid, "mnt")?);
     up.exec("exec", &[], &["sh", "-c", script]).exits(4)?.says(&expected)?;
@@ -202,22 +205,20 @@ fn exec(up: &Containerd) -> Result<()> {
 }
 
 fn exec_terminal(up: &Containerd) -> Result<()> {
-    up.run_detached("exec-tty", &[], &["sleep", "1000"])?;
-    let script = "tty; read line; echo got $line; exit 5";
-    let call = up.exec("exec-tty", &["--tty"], &["sh", "-c", script]).input(b"some input\n").on_terminal();
-    call.exits(5)?.mentions("/dev/pts/")?.mentions("got some input")?;
+    up.sleeper("exec-tty", &[])?;
+    talk(up.exec("exec-tty", &["--tty"], &["sh", "-c", TALK]), "/dev/pts/")?;
     up.remove("exec-tty")
 }
 
 fn exec_user(up: &Containerd) -> Result<()> {
-    up.run_detached("exec-user", &[], &["sleep", "1000"])?;
+    up.sleeper("exec-user", &[])?;
     let options = ["--user", "user", "--cwd", "/tmp"];
     up.exec("exec-user", &options, &["sh", "-c", "id -u; pwd"]).ok()?.says("1000\n/tmp")?;
     up.remove("exec-user")
 }
 
 fn pause(up: &Containerd) -> Result<()> {
-    let pid = up.run_detached("pause", &[], &["sleep", "1000"])?;
+    let pid = up.sleeper("pause", &[])?;
     let process = up.sandbox.process(pid);
     up.client(&["task", "pause", "pause"]).ok()?;
     up.wait_for_status("pause", "PAUSED")?;
@@ -247,7 +248,7 @@ fn limits(up: &Containerd) -> Result<()> {
     cgroup::need("memory")?;
     cgroup::need("cpu")?;
     let options = ["--memory-limit", "67108864", "--cpus", "0.5", "--cpu-shares", "512"];
-    let pid = up.run_detached("limits", &options, &["sleep", "1000"])?;
+    let pid = up.sleeper("limits", &options)?;
     let process = up.sandbox.process(pid);
     cgroup::expect(&process, MEMORY, "67108864")?;
     let quota = cgroup::cpu_max(&process)?;
@@ -276,7 +277,7 @@ fn id_maps(up: &Containerd) -> Result<()> {
 
 fn metrics(up: &Containerd) -> Result<()> {
     cgroup::need("memory")?;
-    up.run_detached("metrics", &[], &["sleep", "1000"])?;
+    up.sleeper("metrics", &[])?;
     let output = up.client(&["task", "metrics", "--format", "json", "metrics"]).ok()?;
     let value: serde_json::Value =
         serde_json::from_str(&output.stdout).with_context(|| output.to_string())?;
@@ -288,7 +289,7 @@ fn metrics(up: &Containerd) -> Result<()> {
 }
 
 fn ps(up: &Containerd) -> Result<()> {
-    let first = up.run_detached("ps", &[], &["sleep", "1000"])?;
+    let first = up.sleeper("ps", &[])?;
     up.exec("ps", &["--detach"], &["sleep", "2000"]).ok()?;
     let output = up.client(&["task", "ps", "ps"]).ok()?;
     let pids: Vec<u32> =

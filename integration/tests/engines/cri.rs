@@ -187,6 +187,7 @@ fn pid_namespaces(up: &Cri) -> Result<()> {
 
     let pod = up.pod("target")?;
     let id = pod.run(pod.config("main", &["sleep", "4321"]))?;
+    up.sandbox().until_running(up.pid(&id)?, "sleep")?;
     let mut config = pod.config("debug", &["sleep", "1000"]);
     let context = config.linux.get_or_insert_default().security_context.get_or_insert_default();
     let mut options = namespaces(NamespaceMode::Pod, NamespaceMode::Target, NamespaceMode::Pod);

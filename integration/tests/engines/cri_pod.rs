@@ -233,7 +233,9 @@ impl Pod<'_> {
 
     /// A container that only waits.
     pub fn sleeper(&self, name: &str) -> Result<String> {
-        self.run(self.config(name, &["sleep", "1000"]))
+        let id = self.run(self.config(name, &["sleep", "1000"]))?;
+        self.cri.sandbox().until_running(self.cri.pid(&id)?, "sleep")?;
+        Ok(id)
     }
 
     /// The lines of a container's log: time, stream, tag and text, by the CRI's log format.

@@ -2,6 +2,8 @@
 
 use anyhow::{Result, ensure};
 use creel_integration::engine::cgroup;
+use creel_integration::engine::command::Call;
+use creel_integration::engine::daemon::Daemon;
 
 use crate::client::{Client, DEADLINE};
 
@@ -22,11 +24,24 @@ pub fn start_failures(up: &impl Client) -> Result<()> {
     Ok(())
 }
 
+/// A command for a terminal: it shows that it has one and its size, answers a line and ends at the next.
+pub const TALK: &str = "tty; until stty size 2>/dev/null | grep .; do :; done; \
+                        read line; echo got $line; read line; exit 5";
+
+/// Hold that conversation. Each line is awaited before the next is sent: ctr throws away what it has not
+/// yet copied when a process ends.
+pub fn talk(call: Call, terminal: &str) -> Result<()> {
+    let mut talk = Daemon::start("terminal", &call.on_terminal().keep_input())?;
+    talk.line_with(terminal, DEADLINE)?;
+    talk.line_with("33 77", DEADLINE)?;
+    talk.send("some input\n")?;
+    talk.line_with("got some input", DEADLINE)?;
+    talk.send("bye\n")?;
+    talk.exits(5, DEADLINE)
+}
+
 pub fn terminal(up: &impl Client) -> Result<()> {
-    let script = "tty; until stty size 2>/dev/null | grep .; do :; done; read line; echo got $line; exit 3";
-    let call = up.run_once(&["--interactive", "--tty"], &["sh", "-c", script]).input(b"some input\n");
-    call.on_terminal().exits(3)?.mentions("/dev/pts/0")?.mentions("33 77")?.mentions("got some input")?;
-    Ok(())
+    talk(up.run_once(&["--interactive", "--tty"], &["sh", "-c", TALK]), "/dev/pts/0")
 }
 
 pub fn logs(up: &impl Client) -> Result<()> {
@@ -58,9 +73,7 @@ pub fn exec(up: &impl Client) -> Result<()> {
 
 pub fn exec_terminal(up: &impl Client) -> Result<()> {
     up.sleeper("exec-tty", &[])?;
-    let script = "tty; until stty size 2>/dev/null | grep .; do :; done; read line; echo got $line; exit 5";
-    let call = up.exec("exec-tty", &["--interactive", "--tty"], &["sh", "-c", script]).input(b"some input\n");
-    call.on_terminal().exits(5)?.mentions("/dev/pts/")?.mentions("33 77")?.mentions("got some input")?;
+    talk(up.exec("exec-tty", &["--interactive", "--tty"], &["sh", "-c", TALK]), "/dev/pts/")?;
     up.remove("exec-tty")
 }
 

@@ -1,6 +1,8 @@
 //! containerd, its CRI plugin, podman, Docker and buildah with the runtime under test.
 //!
-//! Arguments that are no options are words to look for in `ENGINE: CASE`; with none, everything runs.
+//! The runtime is `CREEL_TEST_RUNTIME`, else the release binary. Arguments that are no options are words to
+//! look for in `ENGINE: CASE`; with none, everything runs. A missing engine is a skip, printed and counted;
+//! `hack/engines-install.sh` installs all of them.
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
 
