@@ -146,7 +146,7 @@ pub fn suite(report: &mut Report, ground: &Ground) {
     report.suite("containerd", ground, &["containerd", "containerd-shim-runc-v2", "ctr"], start, &CASES);
 }
 
-const CASES: [Case<Containerd>; 19] = [
+const CASES: [Case<Containerd>; 22] = [
     Case { name: "foreground run passes output and exit code", run: foreground },
     Case { name: "missing executable is named and leaves nothing", run: missing_executable },
     Case { name: "detached run lives until it is killed", run: detached },
@@ -162,6 +162,9 @@ const CASES: [Case<Containerd>; 19] = [
     Case { name: "metrics of a running task", run: metrics },
     Case { name: "ps lists every process", run: ps },
     Case { name: "host network joins the daemon's", run: host_network },
+    Case { name: "network namespace by path", run: joined_network },
+    Case { name: "another runtime root", run: runtime_root },
+    Case { name: "without pivot_root", run: no_pivot },
     Case { name: "capabilities, seccomp and environment", run: process_settings },
     Case { name: "bind mount, read-only", run: bind_mount },
     Case { name: "privileged", run: privileged },
@@ -302,6 +305,33 @@ fn host_network(up: &Containerd) -> Result<()> {
     let expected = up.sandbox.namespace(1, "net")?;
     let call = up.run("host-network", &["--rm", "--net-host"], &["readlink", "/proc/self/ns/net"]);
     call.ok()?.says(&expected)?;
+    Ok(())
+}
+
+fn joined_network(up: &Containerd) -> Result<()> {
+    let pid = up.sleeper("owner", &[])?;
+    let expected = up.sandbox.namespace(pid, "net")?;
+    let option = format!("network:/proc/{pid}/ns/net");
+    let call = up.run("joined", &["--rm", "--with-ns", &option], &["readlink", "/proc/self/ns/net"]);
+    call.ok()?.says(&expected)?;
+    up.remove("owner")
+}
+
+/// The shim adds the namespace to the root it is given.
+fn runtime_root(up: &Containerd) -> Result<()> {
+    let root = up.sandbox.inside("other-root");
+    up.sleeper("root", &["--runc-root", &root.display().to_string()])?;
+    let state = up.sandbox.outside(&root.join(up.sandbox.cgroup()).join("root"));
+    ensure!(state.is_dir(), "no state in {}", state.display());
+    up.remove("root")?;
+    ensure!(!state.exists(), "state is left in {}", state.display());
+    Ok(())
+}
+
+fn no_pivot(up: &Containerd) -> Result<()> {
+    let script = "ls /proc/1/root/bin/busybox; ls /run/engine 2>&1 | grep -c containerd";
+    let call = up.run("no-pivot", &["--rm", "--no-pivot"], &["sh", "-c", script]);
+    call.exits(1)?.says("/proc/1/root/bin/busybox\n0")?;
     Ok(())
 }
 

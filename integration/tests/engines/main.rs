@@ -4,8 +4,6 @@
 //! look for in `ENGINE: CASE`; with none, everything runs. A missing engine is a skip, printed and counted;
 //! `hack/engines-install.sh` installs all of them.
 
-#![allow(clippy::unwrap_used, reason = "a test's panic is its report")]
-
 mod buildah;
 mod client;
 mod containerd;
