@@ -13,6 +13,7 @@ pub mod bundle;
 pub mod cgroups;
 pub mod command;
 pub mod container;
+pub mod engine;
 pub mod leaks;
 pub mod probe;
 pub mod pty;

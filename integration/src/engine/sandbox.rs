@@ -1,0 +1,211 @@
+//! Namespaces of their own for one engine: mount, network and PID, with an empty `/run`.
+//!
+//! Its first process only waits for the end of its standard input, which is a pipe held by the test:
+//! when the test ends, however it ends, the kernel kills everything in the PID namespace, and mounts,
+//! bridges and iptables rules go with the namespaces.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::cgroup::Top;
+use super::command::{Call, ended_within};
+
+/// Directories whose contents the host and the sandbox do not share.
+pub const PRIVATE: [&str; 4] = ["/run", "/var/lib", "/opt", "/dev/shm"];
+
+/// The scratch directory as seen in the sandbox, on its own tmpfs and short enough for socket names.
+pub const SCRATCH: &str = "/run/engine";
+
+/// Set up inside the new namespaces. sysfs is mounted again because it shows the network namespace of
+/// its mounter; the cgroup mounts step aside meanwhile. CNI's address files (/var/lib/cni),
+/// containerd's plugins (/opt/containerd) and podman's locks (/dev/shm) are not the host's. SIGCHLD is ignored so that orphans are reaped.
+const SETUP: &str = "set -e
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/lock /run/engine/tmp /run/cgroup
+mount --move /sys/fs/cgroup /run/cgroup
+mount -t sysfs sysfs /sys
+mount --move /run/cgroup /sys/fs/cgroup
+rmdir /run/cgroup
+mount -t tmpfs -o mode=755 tmpfs /var/lib
+mount -t tmpfs -o mode=755 tmpfs /opt
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+ip link set lo up
+echo ready
+exec env --ignore-signal=CHLD cat >/dev/null";
+
+/// A running sandbox. Dropping it ends every process in it and removes its cgroups.
+#[derive(Debug)]
+pub struct Sandbox {
+    unshare: Child,
+    first: u32,
+    cgroup: Top,
+}
+
+impl Sandbox {
+    /// Start one for `engine`, whose name becomes part of the cgroup's.
+    pub fn start(engine: &str) -> Result<Self> {
+        let cgroup = Top::new(format!("creel-{engine}-{}", std::process::id()));
+        let mut unshare = Command::new("unshare")
+            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["--propagation", "private", "--", "sh", "-c", SETUP])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("unshare")?;
+        let mut line = String::new();
+        let stdout = unshare.stdout.take().context("no stdout")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        if line.trim() != "ready" {
+            unshare.kill()?;
+            bail!("sandbox for {engine}: not set up ({})", unshare.wait()?);
+        }
+        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let children = fs::read_to_string(&children).context(children)?;
+        let first = children.trim().parse().with_context(|| format!("children {children:?}"))?;
+        Ok(Self { unshare, first, cgroup })
+    }
+
+    /// The sandbox's first process, as the test sees it.
+    pub fn first_process(&self) -> u32 {
+        self.first
+    }
+
+    /// Name of the cgroup below which its containers belong.
+    pub fn cgroup(&self) -> &str {
+        self.cgroup.name()
+    }
+
+    /// A path in the scratch directory, as the sandbox sees it.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        Path::new(SCRATCH).join(name)
+    }
+
+    /// The same file from outside, for a path as the sandbox sees it.
+    pub fn outside(&self, inside: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.first));
+        root.join(inside.strip_prefix("/").unwrap_or(inside))
+    }
+
+    /// The sandbox's own view of a process: `pid` counts in its PID namespace.
+    pub fn process(&self, pid: u32) -> PathBuf {
+        self.outside(Path::new("/proc")).join(pid.to_string())
+    }
+
+    /// What `/proc/PID/ns/NAME` of a process in the sandbox points to.
+    pub fn namespace(&self, pid: u32, name: &str) -> Result<String> {
+        let link = self.process(pid).join("ns").join(name);
+        Ok(fs::read_link(&link).with_context(|| link.display().to_string())?.to_string_lossy().into_owned())
+    }
+
+    /// Wait until a process has become this program: engines report a container as started when the runtime
+    /// has let it go, which is before its execve(2), and a signal may still find the runtime's handlers.
+    pub fn until_running(&self, pid: u32, program: &str) -> Result<()> {
+        let comm = self.process(pid).join("comm");
+        self.until(program, Duration::from_secs(10), || {
+            Ok(fs::read_to_string(&comm).with_context(|| comm.display().to_string())?.trim() == program)
+        })
+    }
+
+    /// A command in the sandbox. It dies with the nsenter(1) that brings it there.
+    pub fn call(&self, words: &[&str]) -> Call {
+        let target = self.first.to_string();
+        let prefix = ["nsenter", "--target", &target, "--mount", "--net", "--pid", "--"];
+        let prefix = prefix.iter().chain(&["setpriv", "--pdeathsig", "KILL", "--"]);
+        Call::new(prefix.map(|word| (*word).to_owned()).collect(), words)
+    }
+
+    /// Evaluate `condition` until it holds, the deadline passes or the sandbox ends.
+    pub fn until(&self, what: &str, deadline: Duration, condition: impl Fn() -> Result<bool>) -> Result<()> {
+        let end = Instant::now() + deadline;
+        loop {
+            if condition()? {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{what}: not within {deadline:?}");
+            ensure!(!ended_within(&self.unshare, Duration::from_millis(20))?, "{what}: the sandbox ended");
+        }
+    }
+
+    /// Everything there is in the sandbox that a container could leave behind, one line each.
+    pub fn inventory(&self, state_roots: &[PathBuf]) -> Result<BTreeSet<String>> {
+        let mut found = BTreeSet::new();
+        for pid in self.processes()? {
+            // A process may end between the listing and the look at it.
+            if let Ok(bytes) = fs::read(self.process(pid).join("cmdline")) {
+                let words = String::from_utf8_lossy(&bytes).replace('\0', " ");
+                let name = fs::read_to_string(self.process(pid).join("comm")).unwrap_or_default();
+                found.insert(format!("process {pid} {} {}", name.trim(), words.trim()));
+            }
+        }
+        let mountinfo = fs::read_to_string(format!("/proc/{}/mountinfo", self.first))?;
+        for line in mountinfo.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            found.insert(format!(
+                "mount {} at {}",
+                fields.first().unwrap_or(&""),
+                fields.get(4).unwrap_or(&"")
+            ));
+        }
+        let links = fs::read_to_string(format!("/proc/{}/net/dev", self.first))?;
+        found.extend(
+            links.lines().filter_map(|line| Some(format!("link {}", line.split_once(':')?.0.trim()))),
+        );
+        found.extend(self.cgroup.directories()?.into_iter().map(|path| format!("cgroup {}", path.display())));
+        for root in state_roots {
+            let Ok(entries) = fs::read_dir(self.outside(root)) else { continue };
+            for entry in entries {
+                found.insert(format!("state {}", root.join(entry?.file_name()).display()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn processes(&self) -> Result<Vec<u32>> {
+        let proc = self.outside(Path::new("/proc"));
+        let mut pids = Vec::new();
+        for entry in fs::read_dir(&proc).with_context(|| proc.display().to_string())? {
+            if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+                pids.push(pid);
+            }
+        }
+        Ok(pids)
+    }
+
+    /// End it, and insist that the engine has ended before and that the cgroups can be removed.
+    pub fn stop(mut self) -> Result<()> {
+        let alone = || Ok(self.processes()?.len() == 1);
+        let ended = self.until("end of the engine", Duration::from_secs(5), alone);
+        let left: Vec<String> = match ended {
+            Ok(()) => Vec::new(),
+            Err(_) => self.inventory(&[])?.into_iter().filter(|line| line.starts_with("process ")).collect(),
+        };
+        self.end()?;
+        ensure!(left.len() <= 1, "still running: {}", left.join("; "));
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        drop(self.unshare.stdin.take());
+        if !ended_within(&self.unshare, Duration::from_secs(10))? {
+            self.unshare.kill()?;
+        }
+        self.unshare.wait()?;
+        self.cgroup.remove()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if self.unshare.stdin.is_some()
+            && let Err(error) = self.end()
+        {
+            super::harness::say(&format!("sandbox {}: {error:#}", self.cgroup.name()));
+        }
+    }
+}
