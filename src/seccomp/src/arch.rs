@@ -7,6 +7,7 @@ use libseccomp::{ScmpArch, ScmpSyscall};
 pub(crate) const X32_BIT: u32 = 1 << 30;
 
 /// One architecture.
+#[derive(Debug)]
 pub(crate) struct Arch {
     /// Name in `.architectures[]`.
     pub name: &'static str,
@@ -26,6 +27,7 @@ pub(crate) struct Arch {
 }
 
 /// Numbers of calls that share an entry. 0 is a call without a number of its own.
+#[derive(Debug)]
 pub(crate) struct Multiplexed {
     socketcall: u32,
     ipc: u32,

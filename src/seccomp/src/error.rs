@@ -25,12 +25,14 @@ pub enum Error {
         /// The action.
         action: String,
     },
-    /// An errno or trace message wider than the 16 bits of SECCOMP_RET_DATA.
+    /// An errno above 4094, or a trace message wider than the 16 bits of SECCOMP_RET_DATA.
     ErrnoTooLarge {
         /// Config path.
         at: String,
         /// The number found.
         value: u32,
+        /// The largest that the action takes.
+        largest: u32,
     },
     /// SCMP_ACT_NOTIFY as the default action.
     NotifyDefault,
@@ -106,7 +108,7 @@ impl fmt::Display for Error {
             Error::ErrnoNotTaken { at, action } => {
                 write!(f, "{at}: {action} takes no errno; only SCMP_ACT_ERRNO and SCMP_ACT_TRACE do")
             }
-            Error::ErrnoTooLarge { at, value } => write!(f, "{at}: {value} is above 65535"),
+            Error::ErrnoTooLarge { at, value, largest } => write!(f, "{at}: {value} is above {largest}"),
             Error::NotifyDefault => f.write_str(
                 ".linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be the default action; \
                  the listener would never get its descriptor",

@@ -15,9 +15,12 @@
 //! converts it at every start and exec). libseccomp itself is asked for nothing but the numbers
 //! of system calls.
 //!
-//! Where libseccomp departs from its manual this crate follows the manual: two rules of more
-//! than one condition that share a comparison on a 64-bit argument may leak into each other
-//! there. Where rules with different actions overlap, its order is kept.
+//! Three things are not as in libseccomp 2.5.4, whose generator departs from its manual there
+//! (the tests name them): comparisons of order in several rules for one call on 64-bit
+//! arguments, which it may make with the wrong half or argument; an architecture whose first
+//! call in its list has only a pseudo number, all of whose rules it loses; and rules that overlap
+//! with different actions, some of which it refuses though their order is defined. Where it
+//! keeps an order of such rules, so does this crate.
 
 mod arch;
 mod args;
@@ -27,7 +30,6 @@ mod emit;
 mod error;
 mod file;
 mod flags;
-/// The words of `.linux.seccomp`, for `creel features`.
 pub mod names;
 mod profile;
 mod program;

@@ -98,25 +98,27 @@ fn action<'p>(
     errno: Option<u32>,
 ) -> Result<u32, Error> {
     const EPERM: u32 = 1;
-    let (code, takes_errno) = match name {
-        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => (ret::KILL_THREAD, false),
-        "SCMP_ACT_KILL_PROCESS" => (ret::KILL_PROCESS, false),
-        "SCMP_ACT_TRAP" => (ret::TRAP, false),
-        "SCMP_ACT_ERRNO" => (ret::ERRNO, true),
-        "SCMP_ACT_NOTIFY" => (ret::NOTIFY, false),
-        "SCMP_ACT_TRACE" => (ret::TRACE, true),
-        "SCMP_ACT_LOG" => (ret::LOG, false),
-        "SCMP_ACT_ALLOW" => (ret::ALLOW, false),
+    // libseccomp's limit; the kernel turns what is above MAX_ERRNO, 4095, into that.
+    const LARGEST_ERRNO: u32 = 4094;
+    let (code, largest) = match name {
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => (ret::KILL_THREAD, None),
+        "SCMP_ACT_KILL_PROCESS" => (ret::KILL_PROCESS, None),
+        "SCMP_ACT_TRAP" => (ret::TRAP, None),
+        "SCMP_ACT_ERRNO" => (ret::ERRNO, Some(LARGEST_ERRNO)),
+        "SCMP_ACT_NOTIFY" => (ret::NOTIFY, None),
+        "SCMP_ACT_TRACE" => (ret::TRACE, Some(ret::DATA)),
+        "SCMP_ACT_LOG" => (ret::LOG, None),
+        "SCMP_ACT_ALLOW" => (ret::ALLOW, None),
         _ => return Err(Error::unknown(at().into_owned(), "action", name, ACTIONS)),
     };
-    match errno {
-        Some(_) if !takes_errno => {
-            Err(Error::ErrnoNotTaken { at: errno_at().into_owned(), action: name.to_owned() })
+    match (errno, largest) {
+        (None, None) => Ok(code),
+        (None, Some(_)) => Ok(code | EPERM),
+        (Some(_), None) => Err(Error::ErrnoNotTaken { at: errno_at().into_owned(), action: name.to_owned() }),
+        (Some(value), Some(largest)) if value > largest => {
+            Err(Error::ErrnoTooLarge { at: errno_at().into_owned(), value, largest })
         }
-        Some(value) if value > ret::DATA => Err(Error::ErrnoTooLarge { at: errno_at().into_owned(), value }),
-        Some(value) => Ok(code | value),
-        None if takes_errno => Ok(code | EPERM),
-        None => Ok(code),
+        (Some(value), Some(_)) => Ok(code | value),
     }
 }
 

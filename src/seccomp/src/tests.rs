@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a failure is the test's failure")]
 
 mod calls;
+mod compare;
 mod machine;
+mod model;
 mod oracle;
 mod profiles;
+mod random;
+mod refused;

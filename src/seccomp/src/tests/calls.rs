@@ -7,11 +7,37 @@ use creel_plan::spec::Seccomp;
 use super::machine::Call;
 use crate::arch::Arch;
 
-/// Numbers that are the same for every profile: all small ones of each numbering, and the borders of x32.
-fn numbers() -> Vec<u32> {
-    let bases = [0, 1 << 30, 4000, 5000, 6000];
-    let borders = [0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xbfff_ffff, 0xc000_0000, 0xffff_fffe, 0xffff_ffff];
-    bases.into_iter().flat_map(|base| base..base + 1024).chain(borders).collect()
+/// How many numbers are tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Numbers {
+    /// The first 1024 of the architecture's numbering, of x32's, and the borders.
+    All,
+    /// Those that the profile names, their neighbours, and the borders.
+    Near,
+}
+
+fn numbers(profile: &Seccomp, arch: &Arch, which: Numbers) -> BTreeSet<u32> {
+    const BORDERS: [u32; 8] =
+        [0x3fff_ffff, 1 << 30, 0x7fff_ffff, 1 << 31, 0xbfff_ffff, 0xc000_0000, 0xffff_fffe, 0xffff_ffff];
+    let base = match arch.name {
+        "SCMP_ARCH_MIPS" | "SCMP_ARCH_MIPSEL" => 4000,
+        "SCMP_ARCH_MIPS64" | "SCMP_ARCH_MIPSEL64" => 5000,
+        "SCMP_ARCH_MIPS64N32" | "SCMP_ARCH_MIPSEL64N32" => 6000,
+        "SCMP_ARCH_X32" => 1 << 30,
+        _ => 0,
+    };
+    let mut numbers = BTreeSet::from(BORDERS);
+    if which == Numbers::All {
+        numbers.extend((0..1024).chain(base..base + 1024).chain((1 << 30)..(1 << 30) + 1024));
+    } else {
+        let named =
+            profile.syscalls.iter().flat_map(|rule| &rule.names).filter_map(|name| arch.resolve(name));
+        for number in named.filter_map(|number| u32::try_from(number).ok()).chain([base, 102, 117]) {
+            numbers.extend([number.saturating_sub(1), number, number + 1, number ^ 1 << 30]);
+        }
+        numbers.extend((326..374).chain(392..403).map(|number| number + base));
+    }
+    numbers
 }
 
 /// Numbers that argument checks may decide on.
@@ -56,12 +82,12 @@ impl Noise {
 }
 
 /// Calls `visit` for the calls of one architecture: every number a few times, numbers with argument
-/// checks `rounds` times and once for each value in each argument alone.
-pub fn each(profile: &Seccomp, arch: &Arch, rounds: u32, mut visit: impl FnMut(&Call)) {
+/// checks `rounds` times and once for each value, up to 200, in each argument alone.
+pub fn each(profile: &Seccomp, arch: &Arch, which: Numbers, rounds: u32, mut visit: impl FnMut(&Call)) {
     let values = values(profile);
     let checked = checked(profile, arch);
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
-    let numbers: BTreeSet<u32> = numbers().into_iter().chain(checked.iter().copied()).collect();
+    let numbers: BTreeSet<u32> = &numbers(profile, arch, which) | &checked;
     for nr in numbers {
         let mut call = Call { nr, audit: arch.audit, big_endian: arch.big_endian, args: [0; 6] };
         visit(&call);
@@ -74,7 +100,8 @@ pub fn each(profile: &Seccomp, arch: &Arch, rounds: u32, mut visit: impl FnMut(&
             visit(&call);
         }
         if rounds > 2 {
-            for (arg, &value) in (0..6).flat_map(|arg| values.iter().map(move |value| (arg, value))) {
+            let alone = values.iter().step_by(values.len() / 200 + 1);
+            for (arg, &value) in (0..6).flat_map(|arg| alone.clone().map(move |value| (arg, value))) {
                 call.args = [0; 6];
                 call.args[arg] = value;
                 visit(&call);
