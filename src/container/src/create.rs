@@ -89,7 +89,7 @@ impl Draft {
         }
         check_terminal(planned.plan.init.console.is_some(), detached, request)?;
         check_rootfs(&spec, &request.bundle)?;
-        let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+        let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
         let filter = filter.map(creel_seccomp::compile).transpose()?;
         Ok(Draft { spec, plan: planned.plan, filter })
     }

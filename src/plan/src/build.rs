@@ -16,7 +16,7 @@ use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
-use crate::spec::{Hook, Linux, Spec};
+use crate::spec::{Hook, Linux, Seccomp, Spec};
 use crate::steps::{
     Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Plan, RootSwitch, Rootfs, Seal,
     Sysctl,
@@ -54,7 +54,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
     let context = ProcessContext {
-        has_seccomp: linux.seccomp.is_some(),
+        has_seccomp: linux.seccomp.as_ref().is_some_and(Seccomp::is_enabled),
         setgroups_denied: id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
         preserve_fds: request.preserve_fds,
         env: &request.env,
