@@ -126,7 +126,10 @@ fn features() -> Features {
         annotations: BTreeMap::from([
             ("dev.creel.version", version::CREEL.into()),
             ("dev.creel.commit", version::COMMIT.into()),
-            ("io.github.seccomp.libseccomp.version", creel_container::libseccomp_version().unwrap_or_default()),
+            (
+                "io.github.seccomp.libseccomp.version",
+                creel_container::libseccomp_version().unwrap_or_default(),
+            ),
             ("org.opencontainers.runc.checkpoint.enabled", "false".into()),
             ("org.opencontainers.runc.version", LIKE_RUNC.into()),
         ]),
@@ -159,9 +162,13 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_without_doubles() {
-        for list in
-            [options::NAMES, &NAMESPACES, seccomp_names::ACTIONS, seccomp_names::OPERATORS, seccomp_names::ARCHITECTURES]
-        {
+        for list in [
+            options::NAMES,
+            &NAMESPACES,
+            seccomp_names::ACTIONS,
+            seccomp_names::OPERATORS,
+            seccomp_names::ARCHITECTURES,
+        ] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }
