@@ -162,6 +162,9 @@ impl Case {
         let before = normal::state(&container.state(), container);
         let init = container.init();
         let start = container.call("start", &[]).output();
+        if start.code() != 0 {
+            return json!({ "code": created.code(), "created": before, "start": start.code() });
+        }
         let code = init.exited();
         let after = normal::state(&container.state(), container);
         let delete = container.call("delete", &[]).output();
