@@ -26,10 +26,11 @@ const STATUS: &[&str] = &[
 
 /// The container's own names, replaced by words.
 pub fn text(text: &str, container: &Container) -> String {
-    let scratch = container.scratch().path().to_str().unwrap();
-    // mountinfo escapes nothing in these, and shows the path within the file system that holds it.
-    text.replace(scratch, "SCRATCH")
-        .replace(scratch.trim_start_matches("/tmp"), "SCRATCH")
+    let scratch = container.scratch().path();
+    // mountinfo shows the path within the file system that holds it, which may begin in the middle.
+    let name = scratch.file_name().unwrap().to_str().unwrap();
+    text.replace(scratch.to_str().unwrap(), "SCRATCH")
+        .replace(&format!("/{name}"), "SCRATCH")
         .replace(container.id(), "ID")
 }
 
