@@ -25,18 +25,18 @@ use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
 
 /// What comes after the container is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
+pub enum Then {
     /// Init waits at the exec fifo for `start`.
-    Fifo,
+    Wait,
     /// The same command starts it.
-    Immediate,
+    Start,
 }
 
 /// `create`
 pub fn create(runtime: &Runtime, request: &CreateRequest) -> Result<(), Error> {
     let draft = Draft::read(runtime, request, true)?;
     let dir = StateDir::make(&runtime.root, &request.id)?;
-    let made = make(runtime, request, &draft, &dir, Gate::Fifo)?;
+    let made = make(runtime, request, &draft, &dir, Then::Wait)?;
     made.child.leave_waiting()?;
     made.undo.keep();
     Ok(())
@@ -173,7 +173,7 @@ pub fn make<'a>(
     request: &CreateRequest,
     draft: &'a Draft,
     dir: &'a StateDir,
-    gate: Gate,
+    then: Then,
 ) -> Result<Made<'a>, Error> {
     let mut undo = Undo::new(dir);
     let plan = &draft.plan;
@@ -196,9 +196,10 @@ pub fn make<'a>(
         cgroup_tasks: cgroup.join_fds()?,
         cgroup_view: cgroup_view(&host, &state.cgroup, plan),
         filter: draft.filter.as_ref().map(jail_filter),
-        fifo: if gate == Gate::Fifo { Some(dir.make_fifo()?) } else { None },
+        gate: if then == Then::Wait { Some(dir.make_gate()?) } else { None },
         ..InitResources::default()
     };
+    refuse_sysctls_of_the_host(&draft.spec, &resources)?;
     creel_jail::open_sources(plan, &mut resources)?;
     let hooks = hook_state(&state, 0);
     let setup = Setup { plan, resources, state: hooks.clone(), cgroup: cgroup.clone_into()? };
@@ -223,6 +224,30 @@ pub fn make<'a>(
         write_pid_file(path, init.pid)?;
     }
     Ok(Made { child, undo, state, init, console })
+}
+
+/// A namespace that is joined by path may be the host's own, whose kernel parameters are not the
+/// container's to set.
+fn refuse_sysctls_of_the_host(spec: &Spec, resources: &InitResources) -> Result<(), Error> {
+    let Some(linux) = spec.linux.as_ref().filter(|linux| !linux.sysctl.is_empty()) else { return Ok(()) };
+    for kind in NamespaceKind::ALL {
+        let Some((file, _)) = resources.joins.iter().find(|(_, flag)| *flag == kind.clone_flag()) else {
+            continue;
+        };
+        let own = format!("/proc/self/ns/{}", kind.proc_name());
+        let joined = rustix::fs::fstat(file).map_err(Error::file("stat", &own))?;
+        let host = rustix::fs::stat(own.as_str()).map_err(Error::file("stat", &own))?;
+        if (joined.st_dev, joined.st_ino) != (host.st_dev, host.st_ino) {
+            continue;
+        }
+        let of_kind = |key: &&String| creel_plan::check::sysctl_namespace(key) == Some(kind);
+        if let Some(key) = linux.sysctl.keys().find(of_kind) {
+            let why = format!("not allowed in the host's {} namespace", kind.word());
+            let at = creel_plan::invalid::key_path(".linux.sysctl", key);
+            return Err(creel_plan::Invalid::new(at, why).into());
+        }
+    }
+    Ok(())
 }
 
 /// Where the cgroup lies and what is written into it.

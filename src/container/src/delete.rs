@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::kill::signal_init;
 use crate::state::{Container, Init};
-use crate::store::StateDir;
+use crate::store::{STATE, StateDir};
 use crate::{Error, Runtime, Status};
 
 const SIGKILL: i32 = 9;
@@ -25,16 +25,15 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         Err(Error::NotFound) if force => return Ok(()),
         other => other?,
     };
-    dir.lock()?;
-    // Another delete may have removed it while this one waited for the lock.
-    if !dir.path().exists() {
-        return if force { Ok(()) } else { Err(Error::NotFound) };
-    }
-    let container = match Container::load(dir) {
-        // Dead before its cgroup was made: the directory is all there is.
-        Err(Error::NotFound) if force => return StateDir::open(&runtime.root, id)?.destroy(),
+    match dir.lock() {
+        Err(Error::NotFound) if force => return Ok(()),
         other => other?,
-    };
+    }
+    if force && !dir.has(STATE) {
+        // Its create died before its cgroup was made: the directory is all there is.
+        return dir.destroy();
+    }
+    let container = Container::load(dir)?;
     if container.init.is_none() && !force {
         return Err(Error::NotFound);
     }

@@ -62,6 +62,8 @@ pub enum Error {
     StillRunning,
     /// Cleaning up went on past these.
     Leftovers(Vec<Error>),
+    /// The program could not be executed; init's own words.
+    Program(String),
     /// The container started but a poststart hook failed; it was killed.
     Poststart(String),
 }
@@ -111,7 +113,7 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Error::Poststart(why) => f.write_str(why),
+            Error::Program(why) | Error::Poststart(why) => f.write_str(why),
         }
     }
 }

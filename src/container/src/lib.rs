@@ -9,7 +9,8 @@
 //!       exec.json           the process section, for `exec` with flags
 //!       seccomp.bpf         the compiled filter, for `exec`
 //!       init                pid and start time; its presence ends the making
-//!       exec.fifo           present until `start`
+//!       exec.fifo           init waits here until `start` writes; present until then
+//!       exec.report         why init could not execute its program
 //!       notify/             sd_notify socket, with NOTIFY_SOCKET
 //! ```
 

@@ -34,7 +34,7 @@ pub fn protect_own_binary() -> Result<(), Error> {
     }
     let protected = match readonly_clone() {
         Ok(clone) => clone,
-        Err(Errno::PERM) => {
+        Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
             if is_sealed()? || !is_writable()? {
                 return Ok(());
             }

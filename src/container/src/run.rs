@@ -1,6 +1,6 @@
 //! `run`: create and start, and unless detached wait, forward and delete.
 
-use crate::create::{Draft, Gate, Made, make};
+use crate::create::{Draft, Made, Then, make};
 use crate::foreground::{Signals, Waiter};
 use crate::notify::Proxy;
 use crate::state::{Container, hook_state};
@@ -15,7 +15,7 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     // until the container can have them.
     let signals = if detached { None } else { Some(Signals::block()?) };
     let dir = StateDir::make(&runtime.root, &request.id)?;
-    let Made { child, undo, state, init, console } = make(runtime, request, &draft, &dir, Gate::Immediate)?;
+    let Made { undo, child, state, init, console } = make(runtime, request, &draft, &dir, Then::Start)?;
     let proxy = request.notify_socket.as_deref().map(|socket| Proxy::bind(&dir, socket)).transpose()?;
     if let RunMode::Foreground { subreaper: true, .. } = mode {
         crate::foreground::become_subreaper()?;
@@ -26,6 +26,8 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
         start::poststart(draft.poststart(), &hook_state(&state, init.pid), init)?;
     }
     undo.keep();
+    // From now on the container can be stopped, deleted and entered by others.
+    dir.unlock();
     let RunMode::Foreground { keep, .. } = mode else {
         if let Some(proxy) = proxy {
             proxy.wait_ready(init)?;
@@ -35,8 +37,12 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     let waiter = Waiter { pid: init.pid, pidfd, console, signals, proxy };
     let code = waiter.wait();
     if !keep {
-        let container = Container::load(dir)?;
-        delete::destroy(&container)?;
+        match dir.lock() {
+            Ok(()) => delete::destroy(&Container::load(dir)?)?,
+            // Somebody else was faster.
+            Err(Error::NotFound) => {}
+            Err(error) => return Err(error),
+        }
     }
     code
 }

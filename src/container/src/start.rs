@@ -1,13 +1,16 @@
 //! `start`: let a created container's program run.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use creel_jail::{HookState, run_hooks};
 use creel_plan::steps::HookStep;
+use creel_sys::Errno;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::notify::Proxy;
 use crate::state::{Container, Init};
-use crate::store::FIFO;
+use crate::store::{FIFO, REPORT};
 use crate::{Error, Runtime};
 
 /// `start`. With a notify socket it returns when the container has said that it is ready.
@@ -27,15 +30,42 @@ pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Resul
         }
         _ => None,
     };
-    if !container.dir.open_fifo_gate()? {
+    let report = container.dir.open_report()?;
+    if !container.dir.open_gate()? {
         return Err(Error::Status("cannot start a container that has stopped"));
     }
+    await_program(&report)?;
     let hooks: Vec<HookStep> = container.state.poststart.iter().map(Into::into).collect();
     poststart(&hooks, &container.hook_state(), init)?;
     match proxy {
-        Some(proxy) => proxy.wait_ready(init),
+        Some(proxy) => {
+            // It may take its time to be ready.
+            container.dir.unlock();
+            proxy.wait_ready(init)
+        }
         None => Ok(()),
     }
+}
+
+/// Returns when init has executed its program: it held the only writing end of the report fifo.
+fn await_program(report: &OwnedFd) -> Result<(), Error> {
+    let fail = |errno| Error::File { call: "read", path: REPORT.into(), errno };
+    let mut said = Vec::new();
+    loop {
+        let mut fds = [PollFd::new(report, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        let mut buffer = [0u8; 4096];
+        match rustix::io::read(report, &mut buffer) {
+            Ok(0) => break,
+            Ok(n) => said.extend_from_slice(&buffer[..n]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+    }
+    if said.is_empty() { Ok(()) } else { Err(Error::Program(String::from_utf8_lossy(&said).into_owned())) }
 }
 
 /// Runs the poststart hooks; a failure is an error of `start` and ends the container (runtime-spec

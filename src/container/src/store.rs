@@ -1,9 +1,11 @@
 //! The state directory of one container: its place, its lock, its files.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use creel_jail::Gate;
 use creel_sys::Errno;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 
@@ -60,8 +62,25 @@ impl StateDir {
         }
     }
 
-    /// Excludes every other command that changes this container, until the handle is dropped.
+    /// Excludes every other command that changes this container, until [`StateDir::unlock`] or the
+    /// handle's end. NotFound when the container was deleted while this one waited, even if its id is
+    /// in use again.
     pub fn lock(&self) -> Result<(), Error> {
+        self.wait_for_lock()?;
+        let own = rustix::fs::fstat(&self.fd).map_err(Error::file("stat", &self.path))?;
+        match rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(now) if (now.st_dev, now.st_ino) == (own.st_dev, own.st_ino) => Ok(()),
+            Ok(_) | Err(Errno::NOENT) => Err(Error::NotFound),
+            Err(errno) => Err(Error::File { call: "stat", path: self.path.clone(), errno }),
+        }
+    }
+
+    /// Lets others at the container.
+    pub fn unlock(&self) {
+        creel_sys::best_effort(rustix::fs::flock(&self.fd, FlockOperation::Unlock));
+    }
+
+    fn wait_for_lock(&self) -> Result<(), Error> {
         let deadline = Instant::now() + LOCK_DEADLINE;
         loop {
             match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
@@ -73,11 +92,6 @@ impl StateDir {
                 Err(errno) => return Err(Error::File { call: "flock", path: self.path.clone(), errno }),
             }
         }
-    }
-
-    /// Path of the directory.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Path of a file in it.
@@ -118,17 +132,29 @@ impl StateDir {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Makes the exec fifo and opens it so that init can wait on it without being waited for.
-    pub fn make_fifo(&self) -> Result<OwnedFd, Error> {
-        let at = || self.file(FIFO);
-        rustix::fs::mknodat(&self.fd, FIFO, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o622), 0)
-            .map_err(Error::file("mkfifo", at()))?;
-        rustix::fs::openat(&self.fd, FIFO, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(Error::file("open", at()))
+    /// Makes the fifos at which init waits, and opens them so that neither side's open waits for the
+    /// other (fifo(7)).
+    pub fn make_gate(&self) -> Result<Gate, Error> {
+        let make = |name: &str| {
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(&self.fd, name, rustix::fs::FileType::Fifo, mode, 0)
+                .map_err(Error::file("mkfifo", self.file(name)))?;
+            rustix::fs::openat(&self.fd, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+                .map_err(Error::file("open", self.file(name)))
+        };
+        Ok(Gate { start: make(FIFO)?, report: make(REPORT)?, waited: Cell::new(false) })
+    }
+
+    /// The end of the report fifo that `start` reads: at its end of file init has executed its program
+    /// or is gone; before that it may say what went wrong.
+    pub fn open_report(&self) -> Result<OwnedFd, Error> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, REPORT, flags, Mode::empty())
+            .map_err(Error::file("open", self.file(REPORT)))
     }
 
     /// Tells init to go on. False when nobody waits any more.
-    pub fn open_fifo_gate(&self) -> Result<bool, Error> {
+    pub fn open_gate(&self) -> Result<bool, Error> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fifo = match rustix::fs::openat(&self.fd, FIFO, flags, Mode::empty()) {
             Err(Errno::NXIO) => return Ok(false),
@@ -177,8 +203,10 @@ pub const FILTER: &str = "seccomp.bpf";
 pub const INIT: &str = "init";
 /// The exec fifo.
 pub const FIFO: &str = "exec.fifo";
+/// The report fifo.
+pub const REPORT: &str = "exec.report";
 
-const FILES: [&str; 5] = [STATE, EXEC, FILTER, INIT, FIFO];
+const FILES: [&str; 6] = [STATE, EXEC, FILTER, INIT, FIFO, REPORT];
 
 fn make_root(root: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
@@ -228,8 +256,8 @@ mod tests {
     fn a_fifo_without_a_waiter_is_closed() {
         let root = tempfile::tempdir().unwrap();
         let dir = StateDir::make(root.path(), "a").unwrap();
-        let waiter = dir.make_fifo().unwrap();
+        let waiter = dir.make_gate().unwrap();
         drop(waiter);
-        assert!(!dir.open_fifo_gate().unwrap());
+        assert!(!dir.open_gate().unwrap());
     }
 }

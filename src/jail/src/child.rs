@@ -104,7 +104,7 @@ impl<'a> Child<'a> {
     }
 
     fn next(&self) -> Result<Option<Report>, Failed> {
-        self.channel.next().map_err(|errno| Failed::host("conversation with the child", errno))
+        self.channel.next_of(&self.pidfd).map_err(|errno| Failed::host("conversation with the child", errno))
     }
 
     fn failed(&self, error: StepError) -> Failed {
@@ -179,6 +179,11 @@ pub(crate) fn place_of(plan: &Plan, error: &StepError) -> Option<String> {
         | Phase::Links
         | Phase::Conversation => None,
     }
+}
+
+/// A failure in words without the plan, for a child that has nobody to report to but `start`.
+pub(crate) fn own_failure(process: Process, error: &StepError) -> Failed {
+    Failed { at: own_place(error), process, call: error.call.clone(), errno: error.errno, hint: hint(error) }
 }
 
 /// The place of steps that init and exec share.

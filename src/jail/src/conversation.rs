@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::steps::Phase;
 use creel_sys::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -136,6 +137,31 @@ impl Channel {
     /// Host: sends an order.
     pub fn command(&self, order: Order) -> Result<(), Errno> {
         rustix::net::send(&self.0, &[order as u8], SendFlags::NOSIGNAL).map(drop)
+    }
+
+    /// Host: the next report of the process behind `pidfd`, None when it died without one. Another
+    /// process may still hold the other end then (init, when the stage was killed): an end of file
+    /// alone would be waited for in vain.
+    pub fn next_of(&self, pidfd: impl AsFd) -> Result<Option<Report>, Errno> {
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(pidfd.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut fds, None) {
+                Err(Errno::INTR) => continue,
+                other => other?,
+            };
+            if !fds[0].revents().is_empty() {
+                return self.next();
+            }
+            if !fds[1].revents().is_empty() {
+                // What it said before it died came before its death.
+                let mut last = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::IN)];
+                let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+                return if poll(&mut last, Some(&now))? > 0 { self.next() } else { Ok(None) };
+            }
+        }
     }
 
     /// Host: the next report, None when every holder of the other end is gone or has executed its

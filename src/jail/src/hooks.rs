@@ -5,7 +5,7 @@
 //! single-threaded, so a hook is an ordinary child process.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ pub struct HookState {
     pub annotations: BTreeMap<String, String>,
     /// Init's pid as the host sees it; 0 lets the process that runs the hook say its own.
     pub pid: i32,
-    /// Environment of hooks that set none.
+    /// Environment of hooks that set none; empty means the runtime's own, as under runc.
     pub default_env: Vec<String>,
 }
 
@@ -97,23 +97,18 @@ pub fn run_hooks(hooks: &[HookStep], state: &HookState, status: &str) -> Result<
 
 fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> {
     let name = &hook.path;
+    let state_json = state_file(&state.json(status)).map_err(|e| format!("hook {name:?}: state: {e}"))?;
     let mut command = Command::new(name);
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
     let env = if hook.env.is_empty() { &state.default_env } else { &hook.env };
-    command
-        .env_clear()
-        .envs(env.iter().filter_map(|e| e.split_once('=')))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    if !env.is_empty() {
+        command.env_clear().envs(env.iter().filter_map(|e| e.split_once('=')));
+    }
+    command.stdin(state_json).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
     let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {e}"))?;
-    // A hook that does not read its input, or ends before it does, is in its right.
-    if let Some(mut input) = child.stdin.take() {
-        drop(input.write_all(state.json(status).as_bytes()));
-    }
     let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
     let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("hook {name:?}: {e}"))?;
     let said = match output.trim() {
@@ -128,6 +123,15 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> 
             None => format!("hook {name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
         }),
     }
+}
+
+/// The state as a file to read: a hook that does not read it holds nobody up, as it would with a pipe.
+fn state_file(json: &str) -> std::io::Result<std::fs::File> {
+    let fd = rustix::fs::memfd_create("state", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(json.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Reads the hook's output until it ends or the deadline passes, then reaps it. None: killed.

@@ -76,13 +76,13 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
                 Err(error) => error,
                 Ok(()) => child(plan, init, &resources, user, &child_end, &alone),
             };
-            leave(&error, &child_end)
+            leave(Process::Exec, &error, &child_end, None)
         }
         Forked::Parent { pid, pidfd } => (pid, pidfd),
     };
     drop(child_end);
     drop(resources);
-    let (pid, pidfd) = if user { meet(pid, &host_end)? } else { (pid, pidfd) };
+    let (pid, pidfd) = if user { meet(pid, &pidfd, &host_end)? } else { (pid, pidfd) };
     let child = Child::new(Process::Exec, pid, pidfd, host_end, None);
     if user {
         child.command(conversation::Order::Mapped)?;
@@ -91,8 +91,8 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
 }
 
 /// With a user namespace the process proper is the first child's sibling.
-fn meet(first: i32, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
-    let report = channel.next();
+fn meet(first: i32, pidfd: &OwnedFd, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
+    let report = channel.next_of(pidfd);
     creel_sys::best_effort(creel_sys::process::wait(first));
     match report.map_err(|errno| Failed::host("conversation with the child", errno))? {
         Some(Report::Born(pid)) => {
@@ -134,6 +134,10 @@ fn prepare(
     if let Some(score) = plan.oom_score_adj {
         init::write_oom_score_adj(score)?;
     }
+    // From the moment it is in the container's namespaces, and until execve, the process must not be
+    // open to those who may ptrace there (CVE-2016-9962).
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())?;
     let for_children = NamespaceKind::Pid.clone_flag() | NamespaceKind::Time.clone_flag();
     let own = if user { plan.namespaces } else { plan.namespaces & !for_children };
     if own != 0 {
@@ -141,6 +145,8 @@ fn prepare(
     }
     if user {
         const CLONE_PARENT: u64 = 0x8000;
+        // Before anything of it is in the pid namespace: host ids have no place there.
+        init::become_root()?;
         match clone3(CLONE_PARENT, None, alone).step(Phase::Join, 0, || "clone3(CLONE_PARENT)".into())? {
             Forked::Child => talk(channel.expect(conversation::Order::Mapped))?,
             Forked::Parent { pid, .. } => {
@@ -148,10 +154,7 @@ fn prepare(
                 creel_sys::process::exit(0)
             }
         }
-        init::become_root()?;
     }
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())?;
     rustix::process::setsid().step(Phase::Enter, 0, || "setsid()".into())?;
     if let Some(name) = &plan.keyring {
         init::join_keyring(name)?;

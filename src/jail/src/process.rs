@@ -211,9 +211,9 @@ impl Program {
         Ok(Program { path, argv: StringVector::new(argv), envp: StringVector::new(env) })
     }
 
-    /// Fails if the kernel could not run it for want of an interpreter, which execve(2) reports with
+    /// An error if the kernel could not run it for want of an interpreter, which execve(2) reports with
     /// an ENOENT that seems to speak of the program.
-    pub fn check_interpreter(&self) -> Result<(), StepError> {
+    fn check_interpreter(&self) -> Result<(), StepError> {
         match missing_interpreter(&self.path) {
             Some(what) => Err(StepError {
                 phase: Phase::Exec,

@@ -75,9 +75,14 @@ impl Root {
 
     /// Handle of a directory, made with its parents (mode 0755) if missing.
     pub fn directory(&self, path: &str) -> Result<OwnedFd> {
+        self.directory_or_new(path).map(|(dir, _)| dir)
+    }
+
+    /// The same, telling whether it was made.
+    pub fn directory_or_new(&self, path: &str) -> Result<(OwnedFd, bool)> {
         match self.resolve(path) {
-            Err(Errno::NOENT) => self.make_directories(path),
-            other => other,
+            Err(Errno::NOENT) => self.make_directories(path).map(|dir| (dir, true)),
+            other => other.map(|dir| (dir, false)),
         }
     }
 

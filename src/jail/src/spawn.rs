@@ -8,11 +8,11 @@ use creel_sys::process::{Forked, SingleThreaded, clone3};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::child::{Child, place_of};
+use crate::child::{Child, own_failure, place_of};
 use crate::conversation::{self, Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
 use crate::hooks::HookState;
-use crate::init::{self, InitResources, open_tree_at};
+use crate::init::{self, Gate, InitResources, open_tree_at};
 use crate::{idmap, stage};
 
 /// What a birth needs beside the plan.
@@ -66,7 +66,7 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
 
 /// Clones init, by way of the stage if the plan has one, and gives it its id maps and limits.
 pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
-    let Setup { plan, resources, state, cgroup } = setup;
+    let Setup { plan, mut resources, state, cgroup } = setup;
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
@@ -80,11 +80,11 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
             let error = match resources.close_the_rest(preserved, &child_end, &[]) {
                 Err(error) => error,
                 Ok(()) => match &plan.stage {
-                    None => init::run(&plan.init, resources, &state, &child_end),
-                    Some(stage) => stage::run(plan, stage, resources, &state, &child_end),
+                    None => init::run(&plan.init, &mut resources, &state, &child_end),
+                    Some(stage) => stage::run(plan, stage, &mut resources, &state, &child_end),
                 },
             };
-            leave(&error, &child_end)
+            leave(Process::Init, &error, &child_end, resources.gate.as_ref())
         }
         Forked::Parent { pid, pidfd } => (pid, pidfd),
     };
@@ -92,7 +92,7 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     drop(resources);
     let (pid, pidfd) = match &plan.stage {
         None => (pid, pidfd),
-        Some(_) => meet_init(plan, pid, &host_end)?,
+        Some(_) => meet_init(plan, pid, &pidfd, &host_end)?,
     };
     let child = Child::new(Process::Init, pid, pidfd, host_end, Some(plan));
     let host = &plan.host;
@@ -116,8 +116,13 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
 }
 
 /// Waits for the stage's word of init's birth and reaps the stage.
-fn meet_init(plan: &Plan, stage_pid: i32, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
-    let report = channel.next();
+fn meet_init(
+    plan: &Plan,
+    stage_pid: i32,
+    stage: &OwnedFd,
+    channel: &Channel,
+) -> Result<(i32, OwnedFd), Failed> {
+    let report = channel.next_of(stage);
     let status =
         creel_sys::process::wait(stage_pid).map_err(|errno| Failed::host("waitpid(stage)", errno))?;
     match report.map_err(|errno| Failed::host("conversation with the stage", errno))? {
@@ -146,19 +151,15 @@ fn write_oom_score_adj(pid: i32, score: i32) -> Result<(), Failed> {
     rustix::io::write(&file, score.to_string().as_bytes()).map_err(fail).map(drop)
 }
 
-/// Last act of a child that failed: tell the host, or, if nobody listens any more, whoever reads the
-/// container's error stream.
-pub(crate) fn leave(error: &StepError, channel: &Channel) -> ! {
-    if channel.report(&Report::Failed(error.clone())).is_err() {
-        let failed = Failed {
-            at: None,
-            process: Process::Init,
-            call: error.call.clone(),
-            errno: error.errno,
-            hint: None,
-        };
-        let line = format!("creel: {failed}\n");
-        creel_sys::best_effort(rustix::io::write(rustix::stdio::stderr(), line.as_bytes()));
+/// Last act of a child that failed: tell the host; or `start`, if the child was sent to wait for it,
+/// by the report fifo.
+pub(crate) fn leave(process: Process, error: &StepError, channel: &Channel, gate: Option<&Gate>) -> ! {
+    match gate.filter(|gate| gate.waited.get()) {
+        Some(gate) => {
+            let line = own_failure(process, error).to_string();
+            creel_sys::best_effort(rustix::io::write(&gate.report, line.as_bytes()));
+        }
+        None => creel_sys::best_effort(channel.report(&Report::Failed(error.clone()))),
     }
     creel_sys::process::exit(1)
 }

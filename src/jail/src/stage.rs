@@ -25,7 +25,7 @@ const CLONE_PARENT: u64 = 0x8000;
 pub fn run(
     plan: &Plan,
     stage: &StagePlan,
-    resources: InitResources,
+    resources: &mut InitResources,
     state: &HookState,
     channel: &Channel,
 ) -> StepError {

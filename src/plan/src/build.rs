@@ -45,11 +45,12 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         .ok_or_else(|| Invalid::new(".process", "process property must not be empty"))?;
     let root = spec.root.as_ref().ok_or_else(|| Invalid::new(".root", "root must be specified"))?;
 
-    let joining = namespaces::split(linux)?;
+    let mut joining = namespaces::split(linux)?;
     let user = joining.has(NamespaceKind::User);
     let mount = joining.has(NamespaceKind::Mount);
     let propagation = root_propagation(linux);
     check_root(spec, request, mount, propagation)?;
+    check_clocks(linux, facts)?;
     let id_map = namespaces::id_map(linux, &joining, facts);
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
@@ -68,6 +69,10 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         .chain(hook_steps("createRuntime", &hooks.create_runtime))
         .collect();
     let oom_score_adj = process.oom_score_adj.and_then(|score| i32::try_from(score).ok());
+    let late_ipc = joining.is_new(NamespaceKind::User) && joining.is_new(NamespaceKind::Ipc);
+    if late_ipc {
+        joining.clone_flags &= !NamespaceKind::Ipc.clone_flag();
+    }
     let stage = namespaces::stage(linux, &joining, facts);
     let clone_flags = if stage.is_some() { 0 } else { joining.clone_flags };
 
@@ -75,6 +80,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         enter: Enter {
             joins: if stage.is_some() { Vec::new() } else { joining.all_joins() },
             user_namespace: id_map.is_some(),
+            ipc_namespace: late_ipc,
             cgroup_namespace: joining.is_new(NamespaceKind::Cgroup),
             keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
             loopback: joining.is_new(NamespaceKind::Network),
@@ -135,6 +141,14 @@ fn some(text: &str) -> Option<String> {
 /// A path of config.json, which is relative to the bundle.
 pub(crate) fn join(bundle: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_string() } else { format!("{}/{path}", bundle.trim_end_matches('/')) }
+}
+
+/// A time namespace is made by the stage, with the rights of who runs creel.
+fn check_clocks(linux: &Linux, facts: &HostFacts) -> Result<(), Invalid> {
+    if facts.is_rootless() && !linux.time_offsets.is_empty() {
+        return Err(Invalid::new(".linux.timeOffsets", "clocks cannot be set without root"));
+    }
+    Ok(())
 }
 
 /// What the root switch cannot do.

@@ -79,6 +79,9 @@ fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt
 }
 
 fn init_lines(f: &mut Formatter<'_>, init: &InitPlan, host: &HostPlan) -> fmt::Result {
+    if let Some(score) = init.oom_score_adj {
+        writeln!(f, "init   oom         {score}")?;
+    }
     enter_lines(f, &init.enter, host)?;
     if let Some(rootfs) = &init.rootfs {
         writeln!(f, "init   root        {} propagation {:#x}", rootfs.path, rootfs.propagation)?;
@@ -92,14 +95,8 @@ fn init_lines(f: &mut Formatter<'_>, init: &InitPlan, host: &HostPlan) -> fmt::R
     for (path, target) in &init.links {
         writeln!(f, "init   link        {path} -> {target}")?;
     }
-    for (at, path) in &init.late_readonly {
-        writeln!(f, "init   readonly    {path} # {at}")?;
-    }
     for sysctl in &init.sysctls {
         writeln!(f, "init   sysctl      {} = {} # {}", sysctl.path, sysctl.value, sysctl.at)?;
-    }
-    if let Some(score) = init.oom_score_adj {
-        writeln!(f, "init   oom         {score}")?;
     }
     if init.hooks.wait_for_host {
         writeln!(f, "init   wait        for the host's hooks")?;
@@ -113,6 +110,9 @@ fn init_lines(f: &mut Formatter<'_>, init: &InitPlan, host: &HostPlan) -> fmt::R
     writeln!(f, "init   switch      {switch}")?;
     if let Some(Console { size, mount }) = init.console {
         writeln!(f, "init   console     size {size:?}{}", if mount { " at /dev/console" } else { "" })?;
+    }
+    for (at, path) in &init.late_readonly {
+        writeln!(f, "init   readonly    {path} # {at}")?;
     }
     for step in &init.hide {
         let how = match step.how {
@@ -142,6 +142,9 @@ fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Re
     }
     if enter.user_namespace {
         writeln!(f, "init   identity    root of the user namespace")?;
+    }
+    if enter.ipc_namespace {
+        writeln!(f, "init   unshare     ipc")?;
     }
     if enter.cgroup_namespace {
         writeln!(f, "init   unshare     cgroup")?;

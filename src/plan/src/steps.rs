@@ -114,6 +114,8 @@ pub struct ClockOffset {
 /// Init's phases, in the order in which they run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InitPlan {
+    /// oom_score_adj, written through the host's procfs while /proc/self is still the writer's own.
+    pub oom_score_adj: Option<i32>,
     /// Cgroup, namespaces, identity.
     pub enter: Enter,
     /// The root's mount and the propagation of everything else; None without a mount namespace.
@@ -124,18 +126,16 @@ pub struct InitPlan {
     pub devices: Vec<DeviceStep>,
     /// Links in /dev: `(path, target)`.
     pub links: Vec<(&'static str, &'static str)>,
-    /// Mounts that were left writable for the phases above, made read-only now.
-    pub late_readonly: Vec<(At, String)>,
     /// Kernel parameters of the new namespaces, written through the host's procfs.
     pub sysctls: Vec<Sysctl>,
-    /// oom_score_adj, written through the host's procfs.
-    pub oom_score_adj: Option<i32>,
     /// createContainer hooks; the host's hooks run just before.
     pub hooks: InitHooks,
     /// pivot_root or its substitutes.
     pub root: RootSwitch,
     /// Terminal.
     pub console: Option<Console>,
+    /// Mounts that were left writable for the phases above, made read-only now.
+    pub late_readonly: Vec<(At, String)>,
     /// Masked and read-only paths.
     pub hide: Vec<HideStep>,
     /// Propagation of the container's own root, and its read-only flag.
@@ -153,6 +153,9 @@ pub struct Enter {
     pub joins: Vec<usize>,
     /// The host writes the id maps; init waits and becomes root of the new user namespace.
     pub user_namespace: bool,
+    /// New IPC namespace, made once init is root of its user namespace: the root of its mqueue file
+    /// system belongs to whoever makes it.
+    pub ipc_namespace: bool,
     /// New cgroup namespace, made after init is in its cgroup so that this is the namespace's root.
     pub cgroup_namespace: bool,
     /// Name of the new session keyring.

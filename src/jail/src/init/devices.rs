@@ -53,11 +53,7 @@ fn make_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Res
             format!("{:?} is not the node that was just made", step.path),
         ));
     }
-    // The umask is 0, so the mode is right unless set-id bits were asked for; the owner is root's.
-    if stat.st_mode & 0o7777 != step.mode {
-        rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
-            .step(Phase::Devices, i, || format!("chmod({:?})", step.path))?;
-    }
+    // The umask is 0, so the mode is right already.
     if step.uid != 0 || step.gid != 0 {
         rustix::fs::chownat(
             &node,
@@ -71,16 +67,22 @@ fn make_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Res
     Ok(())
 }
 
-/// The host's node of the same path on an empty file.
+/// The host's node of the same path, on what the image has there or on an empty file.
 fn bind_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Result<(), StepError> {
     let source = open_tree_at(rustix::fs::CWD, &step.path, false)
         .step(Phase::Devices, i, || format!("bind source {:?}", step.path))?;
-    let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let target = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        // A node of the image that this user may not open is still a fine mount point.
-        Err(Errno::ACCESS | Errno::NXIO | Errno::PERM | Errno::NODEV) => {
-            rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        }
+    let stat = rustix::fs::fstat(&source).step(Phase::Devices, i, || format!("stat({:?})", step.path))?;
+    let kind = FileType::from_raw_mode(step.kind);
+    let dev = rustix::fs::makedev(step.major, step.minor);
+    if FileType::from_raw_mode(stat.st_mode) != kind || (kind != FileType::Fifo && stat.st_rdev != dev) {
+        let (major, minor) = (step.major, step.minor);
+        let why = format!("the host's {:?} is not the device {major}:{minor}", step.path);
+        return Err(StepError::new(Phase::Devices, i, why));
+    }
+    let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let make = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    let target = match rustix::fs::openat(parent, name, handle, Mode::empty()) {
+        Err(Errno::NOENT) => rustix::fs::openat(parent, name, make, Mode::empty()),
         other => other,
     }
     .step(Phase::Devices, i, || format!("create({:?})", step.path))?;

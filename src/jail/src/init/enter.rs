@@ -30,6 +30,10 @@ pub fn enter(
         talk(channel.expect(Order::Mapped))?;
         become_root()?;
     }
+    if plan.ipc_namespace {
+        unshare(NamespaceKind::Ipc.clone_flag(), alone)
+            .step(Phase::Enter, 0, || "unshare(CLONE_NEWIPC)".into())?;
+    }
     // Until execve the memory is a copy of the runtime's: a process of the container that may ptrace
     // by capability alone must not look into it (CVE-2016-9962).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)

@@ -13,6 +13,7 @@ mod mounts;
 mod root;
 mod sysctl;
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use creel_plan::steps::{InitPlan, Phase, SeccompAt};
@@ -46,8 +47,20 @@ pub struct InitResources {
     pub sources: Vec<Option<OwnedFd>>,
     /// Seccomp filter.
     pub filter: Option<Filter>,
-    /// The exec fifo, open for reading and writing.
-    pub fifo: Option<OwnedFd>,
+    /// Where init waits for `start`.
+    pub gate: Option<Gate>,
+}
+
+/// The two fifos of a created container, both open for reading and writing so that neither side's
+/// open waits for the other.
+#[derive(Debug)]
+pub struct Gate {
+    /// `start` writes here, init reads.
+    pub start: OwnedFd,
+    /// Init writes here why its program could not be run; execve closes it.
+    pub report: OwnedFd,
+    /// Set once init has been told to wait: from then on `start` is who listens.
+    pub waited: Cell<bool>,
 }
 
 impl InitResources {
@@ -60,13 +73,14 @@ impl InitResources {
         channel: &Channel,
         others: &[BorrowedFd<'_>],
     ) -> Result<(), StepError> {
-        let InitResources { joins, cgroup_tasks, cgroup_view: _, rootfs, sources, filter: _, fifo } = self;
+        let InitResources { joins, cgroup_tasks, cgroup_view: _, rootfs, sources, filter: _, gate } = self;
         let mut keep: Vec<i32> = vec![channel.as_fd().as_raw_fd()];
         keep.extend(others.iter().map(AsRawFd::as_raw_fd));
         keep.extend(joins.iter().map(|(fd, _)| fd.as_raw_fd()));
         keep.extend(cgroup_tasks.iter().map(AsRawFd::as_raw_fd));
         keep.extend(sources.iter().flatten().map(AsRawFd::as_raw_fd));
-        keep.extend(rootfs.iter().chain(fifo).map(AsRawFd::as_raw_fd));
+        keep.extend(rootfs.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(gate.iter().flat_map(|g| [g.start.as_raw_fd(), g.report.as_raw_fd()]));
         keep.sort_unstable();
         let first = 3 + i32::try_from(preserved).unwrap_or(i32::MAX - 3);
         creel_sys::fd::close_all_but(first, &keep).step(Phase::Conversation, 0, || "close_range".into())
@@ -76,7 +90,7 @@ impl InitResources {
 /// Runs every phase. Returns only with an error.
 pub(crate) fn run(
     plan: &InitPlan,
-    resources: InitResources,
+    resources: &mut InitResources,
     state: &HookState,
     channel: &Channel,
 ) -> StepError {
@@ -88,7 +102,7 @@ pub(crate) fn run(
 
 fn phases(
     plan: &InitPlan,
-    mut resources: InitResources,
+    resources: &mut InitResources,
     state: &HookState,
     channel: &Channel,
 ) -> Result<Program, StepError> {
@@ -111,22 +125,21 @@ fn phases(
     } = plan;
     let alone = SingleThreaded::witness();
 
+    if let Some(score) = oom_score_adj {
+        sysctl::write_oom_score_adj(*score)?;
+    }
     enter::enter(enter, &resources.joins, &resources.cgroup_tasks, channel, &alone)?;
     resources.joins.clear();
     resources.cgroup_tasks.clear();
     rustix::process::umask(Mode::empty());
     let root = match rootfs {
-        Some(rootfs) => root::attach(rootfs, mounts, &mut resources)?,
+        Some(rootfs) => root::attach(rootfs, mounts, resources)?,
         None => root::open_without_mount_namespace(switch, state)?,
     };
-    mounts::mount_all(mounts, &root, &mut resources)?;
+    mounts::mount_all(mounts, &root, resources)?;
     devices::make_nodes(devices, &root)?;
     devices::make_links(links, &root)?;
-    mounts::late_readonly(late_readonly, &root)?;
     sysctl::write_all(sysctls)?;
-    if let Some(score) = oom_score_adj {
-        sysctl::write_oom_score_adj(*score)?;
-    }
     if hooks.wait_for_host {
         talk(channel.report(&Report::Hooks))?;
         talk(channel.expect(Order::Proceed))?;
@@ -142,19 +155,17 @@ fn phases(
     if let Some(console) = console {
         console::attach(*console, &root, channel)?;
     }
+    mounts::late_readonly(late_readonly, &root)?;
     hide::hide_all(hide, &root)?;
     root::seal(*seal, &root)?;
     drop(root);
 
-    become_program(plan, &mut resources, channel)?;
+    become_program(plan, resources, channel)?;
     let program = Program::find(&process.exec, process.credentials.uid)?;
-    if resources.fifo.is_some() {
-        program.check_interpreter()?;
-    }
     if process.seccomp == SeccompAt::BeforeExec {
-        load_filter(&resources, channel)?;
+        load_filter(resources, channel)?;
     }
-    wait_for_start(channel, resources.fifo.as_ref())?;
+    wait_for_start(channel, resources.gate.as_ref())?;
     run_hooks(start_container, &state.with_default_env(&process.exec.env), "created")
         .map_err(|e| e.step(Phase::StartContainer))?;
     Ok(program)
@@ -190,16 +201,17 @@ pub(crate) fn load_filter(resources: &InitResources, channel: &Channel) -> Resul
 }
 
 /// Reports Ready; returns when the program may run.
-pub(crate) fn wait_for_start(channel: &Channel, fifo: Option<&OwnedFd>) -> Result<(), StepError> {
+pub(crate) fn wait_for_start(channel: &Channel, gate: Option<&Gate>) -> Result<(), StepError> {
     talk(channel.report(&Report::Ready))?;
     match channel.order() {
         Ok(Order::Start) => Ok(()),
         Ok(Order::Wait) => {
-            let Some(fifo) = fifo else {
+            let Some(gate) = gate else {
                 return Err(StepError::new(Phase::Conversation, 0, "told to wait without an exec fifo"));
             };
             let mut byte = [0u8; 1];
-            rustix::io::retry_on_intr(|| rustix::io::read(fifo.as_fd(), &mut byte))
+            gate.waited.set(true);
+            rustix::io::retry_on_intr(|| rustix::io::read(&gate.start, &mut byte))
                 .step(Phase::Conversation, 0, || "read(exec.fifo)".into())
                 .map(drop)
         }

@@ -32,12 +32,15 @@ pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources
         let mount = match &step.source {
             MountSource::FileSystem { fstype, .. } if fstype == "proc" || fstype == "sysfs" => {
                 let target = ordinary_directory(i, root, fstype, &step.destination)?;
-                filesystem(i, step, target.as_fd(), root)?
+                filesystem(i, step, target.as_fd(), None, root)?
             }
             MountSource::FileSystem { .. } => {
-                let target = open_directory(i, root, &step.destination)?;
+                let (target, new) =
+                    root.directory_or_new(&step.destination)
+                        .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?;
                 refuse_in_proc(i, step, target.as_fd(), root)?;
-                filesystem(i, step, target.as_fd(), root)?
+                let covered = (!new).then(|| target.as_fd());
+                filesystem(i, step, target.as_fd(), covered, root)?
             }
             MountSource::Bind { source, recursive } => {
                 let tree = match opened {
@@ -49,6 +52,7 @@ pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources
             }
             MountSource::Cgroup => {
                 let target = open_directory(i, root, &step.destination)?;
+                refuse_in_proc(i, step, target.as_fd(), root)?;
                 super::cgroup::mount(i, step, &resources.cgroup_view, target.as_fd())?
             }
         };
@@ -161,12 +165,19 @@ fn bind(i: usize, step: &MountStep, tree: &OwnedFd, root: &Root) -> Result<(), S
     attach(i, tree, target.as_fd())
 }
 
-fn filesystem(i: usize, step: &MountStep, target: BorrowedFd<'_>, root: &Root) -> Result<OwnedFd, StepError> {
+/// `covered`: the image's own directory, whose permissions a tmpfs takes.
+fn filesystem(
+    i: usize,
+    step: &MountStep,
+    target: BorrowedFd<'_>,
+    covered: Option<BorrowedFd<'_>>,
+    root: &Root,
+) -> Result<OwnedFd, StepError> {
     let MountSource::FileSystem { fstype, source, parameters, copy_up } = &step.source else {
         return Err(StepError::new(Phase::Mounts, i, "not a file system"));
     };
     let attr = step.attr.map_or(0, |a| a.set);
-    let with_mode = tmpfs_mode(i, fstype, parameters, target)?;
+    let with_mode = tmpfs_mode(i, fstype, parameters, covered)?;
     let parameters = with_mode.as_deref().unwrap_or(parameters);
     if parameters.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() >= FSCONFIG_MAX)) {
         return legacy_mount(i, step, parameters, target, root);
@@ -185,12 +196,11 @@ fn tmpfs_mode(
     i: usize,
     fstype: &str,
     parameters: &[Parameter],
-    target: BorrowedFd<'_>,
+    covered: Option<BorrowedFd<'_>>,
 ) -> Result<Option<Vec<Parameter>>, StepError> {
-    if fstype != "tmpfs" || parameters.iter().any(|(key, _)| key == "mode") {
-        return Ok(None);
-    }
-    let stat = rustix::fs::fstat(target).step(Phase::Mounts, i, || "stat(mount point)".into())?;
+    let has_mode = parameters.iter().any(|(key, _)| key == "mode");
+    let Some(covered) = covered.filter(|_| fstype == "tmpfs" && !has_mode) else { return Ok(None) };
+    let stat = rustix::fs::fstat(covered).step(Phase::Mounts, i, || "stat(mount point)".into())?;
     let mut with_mode = parameters.to_vec();
     with_mode.push(("mode".into(), Some(format!("{:04o}", stat.st_mode & 0o7777))));
     Ok(Some(with_mode))

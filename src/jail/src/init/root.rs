@@ -1,8 +1,8 @@
 //! Root switch: make the prepared tree `/` and let go of the host's tree.
 //!
-//! The container's tree is attached on top of init's own `/` rather than at its path on the host:
-//! inside a user namespace the path may be unreachable, and a handle cannot be swapped. The
-//! process's root stays the tree below, so that host paths keep their meaning until the switch.
+//! The container's tree is attached at its own path, where the hooks that enter init's mount namespace
+//! look for it; where a user namespace makes that path unreachable, on top of init's own `/`. Either
+//! way it is used by its handle, which cannot be swapped.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -30,23 +30,36 @@ pub fn attach(
     mount_change("/", flags)
         .step(Phase::Rootfs, 0, || format!("mount(/, propagation {:#x})", rootfs.propagation))?;
     if rootfs.is_shared() {
-        // With `/` still shared, the attached root would travel to the host; made private, it would
-        // take the sources on the same mount out of their peer group. So the sources come first.
+        // What is attached to a shared mount travels to the host, so the mount that holds the root
+        // is made private; and the sources come first, because some may lie on that very mount.
         open_sources(mounts, resources)?;
-        mount_change("/", MountPropagationFlags::PRIVATE)
-            .step(Phase::Rootfs, 0, || "mount(/, private)".into())?;
+        make_parent_private(&rootfs.path)?;
     }
     let tree = match resources.rootfs.take() {
         Some(tree) => tree,
         None => open_tree_at(CWD, &rootfs.path, true)
             .step(Phase::Rootfs, 0, || format!("open_tree({:?})", rootfs.path))?,
     };
-    move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step(
-        Phase::Rootfs,
-        0,
-        || "move_mount(rootfs)".into(),
-    )?;
+    let handle = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let place = match rustix::fs::open(rootfs.path.as_str(), handle, Mode::empty()) {
+        Err(Errno::ACCESS) => rustix::fs::open("/", handle, Mode::empty()),
+        other => other,
+    }
+    .step(Phase::Rootfs, 0, || format!("open({:?})", rootfs.path))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&tree, "", &place, "", flags).step(Phase::Rootfs, 0, || "move_mount(rootfs)".into())?;
     Ok(Root::new(tree))
+}
+
+/// The mount that `path` lies on: mount(2) answers EINVAL for what is no mount point.
+fn make_parent_private(path: &str) -> Result<(), StepError> {
+    for ancestor in std::path::Path::new(path).ancestors() {
+        match mount_change(ancestor, MountPropagationFlags::PRIVATE) {
+            Err(Errno::INVAL) => {}
+            other => return other.step(Phase::Rootfs, 0, || format!("mount({ancestor:?}, private)")),
+        }
+    }
+    Err(StepError::new(Phase::Rootfs, 0, "the root directory lies on no mount"))
 }
 
 /// Without a mount namespace nothing is mounted: the root is a directory of the host.
