@@ -12,8 +12,8 @@ use crate::probe;
 const APPLETS: &[&str] = &[
     "cat", "chmod", "chown", "cp", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id",
     "ionice", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod", "mount", "mv", "nc", "nice", "ping", "printf",
-    "ps", "pwd", "readlink", "rm", "sh", "sleep", "stat", "stty", "tail", "test", "touch", "tr", "true",
-    "tty", "umount", "uname", "wc", "yes",
+    "ps", "pwd", "readlink", "rm", "sh", "sleep", "sort", "stat", "stty", "tail", "test", "touch", "tr",
+    "true", "tty", "umount", "uname", "wc", "yes",
 ];
 
 /// Where Debian's busybox-static puts its binary.

@@ -1,6 +1,9 @@
 //! The machine's cgroup hierarchies, seen from outside.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
@@ -27,6 +30,23 @@ fn walk(dir: &Path, name: &str, found: &mut Vec<PathBuf>) {
 pub fn remove(found: &[PathBuf]) {
     for dir in found {
         drop(std::fs::remove_dir(dir));
+    }
+}
+
+/// Kills the processes in directories that [`named`] found, and removes those that get empty in time.
+pub(crate) fn kill_and_remove(found: &[PathBuf]) {
+    let end = Instant::now() + wait::DEADLINE;
+    while found.iter().any(|dir| dir.exists()) && Instant::now() < end {
+        for dir in found {
+            drop(std::fs::write(dir.join("freezer.state"), "THAWED"));
+            let pids = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+            for pid in pids.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+                // It may have ended by itself.
+                kill_process(pid, Signal::KILL).ok();
+            }
+        }
+        remove(found);
+        wait::pause();
     }
 }
 

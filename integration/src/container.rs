@@ -266,8 +266,8 @@ impl Drop for Container {
         if leaks.is_empty() {
             return;
         }
-        let kept = cgroups::named(self.scratch.name());
-        cgroups::remove(&kept);
+        // So that one failure does not become that of others: by the pids of the test's own cgroups.
+        cgroups::kill_and_remove(&cgroups::named(self.scratch.name()));
         if !std::thread::panicking() {
             panic!("left behind after delete --force: {leaks:#?}");
         }

@@ -86,10 +86,11 @@ pub fn built(name: &str) -> Option<PathBuf> {
         .max_by_key(|path| path.metadata().and_then(|meta| meta.modified()).ok())
 }
 
-/// The workspace's target directory, seen from the running test binary (`target/debug/deps/name`).
+/// The workspace's target directory, seen from the running test binary (`target/debug/deps/name`, or
+/// `target/<triple>/debug/deps/name`, where cargo tags the inner directory too).
 pub fn target_dir() -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let found = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    let found = own.ancestors().filter(|dir| dir.join("CACHEDIR.TAG").exists()).last();
     found.map_or_else(|| workspace().join("target"), Path::to_owned)
 }
 

@@ -1,6 +1,6 @@
 //! Bad input: one clear line, runc's exit code, and nothing left behind.
 
-use creel_integration::{Container, skip};
+use creel_integration::{Container, Runtime, is_creel, skip};
 use serde_json::json;
 
 #[test]
@@ -35,6 +35,10 @@ fn fields_of_a_wrong_type_are_named() {
 #[test]
 fn config_that_is_no_json_is_refused() {
     for text in ["", "{", "[]", "null", "{\"ociVersion\": }", "\u{0}", "{} {}"] {
+        if text == "null" && !Runtime::under_test().has_runc(2) {
+            // runc 1.1 panics.
+            continue;
+        }
         let container = Container::idle();
         let cmd = container.call("create", &[]);
         std::fs::write(container.bundle.dir().join("config.json"), text).unwrap();
@@ -83,7 +87,7 @@ fn missing_parts_are_named() {
     ] {
         let mut container = Container::idle();
         container.bundle.remove(pointer);
-        if pointer == "ociVersion" && !creel_integration::is_creel() {
+        if pointer == "ociVersion" && !is_creel() {
             // runc 1.1 goes on with a warning.
             continue;
         }
@@ -156,7 +160,7 @@ fn version_of_the_specification() {
     for version in ["2.0.0", "0.9.0", "nonsense", ""] {
         let mut container = Container::idle();
         container.bundle.set("ociVersion", version);
-        if creel_integration::is_creel() {
+        if is_creel() {
             container.create_fails().creel_says(&[".ociVersion"]);
         }
     }

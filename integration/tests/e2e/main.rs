@@ -8,6 +8,7 @@ mod cli;
 mod devices;
 mod exec;
 mod fds;
+mod harness;
 mod hooks;
 mod lifecycle;
 mod mounts;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use creel_container::seccomp_names;
 use creel_plan::{names, options};
 use serde::Serialize;
 
@@ -17,56 +18,6 @@ const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time
 
 const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-const SECCOMP_ACTIONS: [&str; 9] = [
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
-];
-
-const SECCOMP_OPERATORS: [&str; 7] = [
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
-];
-
-const SECCOMP_ARCHITECTURES: [&str; 18] = [
-    "SCMP_ARCH_AARCH64",
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-];
-
-const SECCOMP_FLAGS: [&str; 4] = [
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
 
 /// Annotations that change what a runtime does: an engine must not take them from an image.
 const UNSAFE_ANNOTATIONS: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
@@ -85,7 +36,7 @@ struct Features {
     hooks: Names,
     mount_options: Names,
     linux: Linux,
-    annotations: BTreeMap<&'static str, &'static str>,
+    annotations: BTreeMap<&'static str, String>,
     potentially_unsafe_config_annotations: Names,
 }
 
@@ -122,7 +73,7 @@ struct Seccomp {
     operators: Names,
     archs: Names,
     known_flags: Names,
-    supported_flags: Names,
+    supported_flags: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -159,11 +110,11 @@ fn features() -> Features {
             cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
-                actions: &SECCOMP_ACTIONS,
-                operators: &SECCOMP_OPERATORS,
-                archs: &SECCOMP_ARCHITECTURES,
-                known_flags: &SECCOMP_FLAGS,
-                supported_flags: &SECCOMP_FLAGS,
+                actions: seccomp_names::ACTIONS,
+                operators: seccomp_names::OPERATORS,
+                archs: seccomp_names::ARCHITECTURES,
+                known_flags: seccomp_names::FLAGS,
+                supported_flags: creel_container::supported_flags(),
             },
             apparmor: NO,
             selinux: NO,
@@ -173,10 +124,14 @@ fn features() -> Features {
             net_devices: NO,
         },
         annotations: BTreeMap::from([
-            ("dev.creel.version", version::CREEL),
-            ("dev.creel.commit", version::COMMIT),
-            ("org.opencontainers.runc.checkpoint.enabled", "false"),
-            ("org.opencontainers.runc.version", LIKE_RUNC),
+            ("dev.creel.version", version::CREEL.into()),
+            ("dev.creel.commit", version::COMMIT.into()),
+            (
+                "io.github.seccomp.libseccomp.version",
+                creel_container::libseccomp_version().unwrap_or_default(),
+            ),
+            ("org.opencontainers.runc.checkpoint.enabled", "false".into()),
+            ("org.opencontainers.runc.version", LIKE_RUNC.into()),
         ]),
         potentially_unsafe_config_annotations: &UNSAFE_ANNOTATIONS,
     }
@@ -207,9 +162,13 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_without_doubles() {
-        for list in
-            [options::NAMES, &NAMESPACES, &SECCOMP_ACTIONS, &SECCOMP_OPERATORS, &SECCOMP_ARCHITECTURES]
-        {
+        for list in [
+            options::NAMES,
+            &NAMESPACES,
+            seccomp_names::ACTIONS,
+            seccomp_names::OPERATORS,
+            seccomp_names::ARCHITECTURES,
+        ] {
             assert!(list.is_sorted_by(|a, b| a < b), "{list:?}");
         }
     }

@@ -11,5 +11,6 @@ pub const COMMIT: &str = env!("CREEL_COMMIT");
 
 /// Lines that engines read: go-runc looks for `runc version `, `commit: ` and `spec: `.
 pub fn text(name: &str) -> String {
-    format!("{name} version {CREEL}\ncommit: {COMMIT}\nspec: {SPEC}\n")
+    let libseccomp = creel_container::libseccomp_version().unwrap_or_else(|| "unknown".into());
+    format!("{name} version {CREEL}\ncommit: {COMMIT}\nspec: {SPEC}\nlibseccomp: {libseccomp}\n")
 }

@@ -64,10 +64,15 @@ impl Draft {
         let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
         let path = request.bundle.join("config.json");
         let text = std::fs::read_to_string(&path).map_err(Error::io("open", &path))?;
-        let spec = creel_plan::parse::parse(&text)?;
+        let spec = creel_plan::parse::parse(&text).map_err(|e| match e.at.as_str() {
+            // About the file as a whole.
+            "." => Error::Corrupt { path: path.clone(), why: e.why },
+            _ => Error::Invalid(e),
+        })?;
         let facts = host_facts();
         let mut env = inherit::listen_env(request.listen_fds.as_ref());
-        let notify_dir = request.notify_socket.as_ref().map(|_| crate::notify::directory(runtime, &request.id));
+        let notify_dir =
+            request.notify_socket.as_ref().map(|_| crate::notify::directory(runtime, &request.id));
         if notify_dir.is_some() {
             env.insert("NOTIFY_SOCKET".into(), crate::notify::IN_CONTAINER.into());
         }
@@ -89,7 +94,7 @@ impl Draft {
         }
         check_terminal(planned.plan.init.console.is_some(), detached, request)?;
         check_rootfs(&spec, &request.bundle)?;
-        let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+        let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
         let filter = filter.map(creel_seccomp::compile).transpose()?;
         Ok(Draft { spec, plan: planned.plan, filter })
     }
@@ -121,7 +126,9 @@ fn check_terminal(terminal: bool, detached: bool, request: &CreateRequest) -> Re
         (true, false) => {
             Err(Error::Usage("cannot allocate tty if creel will detach without setting console socket"))
         }
-        (false, true) => Err(Error::Usage("cannot use console socket if creel will not detach or allocate tty")),
+        (false, true) => {
+            Err(Error::Usage("cannot use console socket if creel will not detach or allocate tty"))
+        }
         (true, true) | (false, false) => Ok(()),
     }
 }
@@ -261,8 +268,7 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
         exec: ExecFacts {
             keyring: plan.init.enter.keyring.clone(),
-            setgroups_denied: user_map
-                .is_some_and(|m| m.writer == creel_plan::steps::MapWriter::SingleId),
+            setgroups_denied: user_map.is_some_and(|m| m.writer == creel_plan::steps::MapWriter::SingleId),
             limits_by_host: plan.host.open_sources,
             umask: plan.init.seal.umask,
             has_seccomp: draft.filter.is_some(),
@@ -301,8 +307,12 @@ fn save(dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
 
 /// The filter as the kernel takes it.
 pub fn jail_filter(program: &Program) -> Filter {
-    let instruction =
-        |i: &creel_seccomp::SockFilter| creel_sys::seccomp::Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    let instruction = |i: &creel_seccomp::SockFilter| creel_sys::seccomp::Instruction {
+        code: i.code,
+        jt: i.jt,
+        jf: i.jf,
+        k: i.k,
+    };
     Filter { program: program.filter.iter().map(instruction).collect(), flags: program.flags }
 }
 
@@ -310,10 +320,10 @@ pub fn jail_filter(program: &Program) -> Filter {
 fn cgroup_view(host: &Host, record: &creel_cgroup::CgroupRecord, plan: &Plan) -> CgroupView {
     let namespaced = plan.init.enter.cgroup_namespace;
     if host.mode == Mode::V2 {
-        return record.dirs.first().map_or(CgroupView::None, |dir| CgroupView::V2 {
-            path: PathBuf::from(&dir.path),
-            namespaced,
-        });
+        return record
+            .dirs
+            .first()
+            .map_or(CgroupView::None, |dir| CgroupView::V2 { path: PathBuf::from(&dir.path), namespaced });
     }
     let hierarchies = host
         .v1
@@ -321,7 +331,11 @@ fn cgroup_view(host: &Host, record: &creel_cgroup::CgroupRecord, plan: &Plan) ->
         .filter_map(|mount| {
             let dir = record.dirs.iter().find(|dir| dir.controllers == mount.controllers)?;
             let name = mount.point.rsplit('/').next()?.to_string();
-            Some(V1Hierarchy { name, parameters: v1_parameters(&mount.controllers), path: PathBuf::from(&dir.path) })
+            Some(V1Hierarchy {
+                name,
+                parameters: v1_parameters(&mount.controllers),
+                path: PathBuf::from(&dir.path),
+            })
         })
         .collect();
     CgroupView::V1 { hierarchies, namespaced }

@@ -127,7 +127,12 @@ macro_rules! from {
         }
     )* };
 }
-from!(Invalid(creel_plan::Invalid), Seccomp(creel_seccomp::Error), Cgroup(creel_cgroup::Error), Failed(creel_jail::Failed));
+from!(
+    Invalid(creel_plan::Invalid),
+    Seccomp(creel_seccomp::Error),
+    Cgroup(creel_cgroup::Error),
+    Failed(creel_jail::Failed)
+);
 
 impl From<creel_cgroup::Invalid> for Error {
     fn from(error: creel_cgroup::Invalid) -> Self {

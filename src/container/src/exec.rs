@@ -46,17 +46,19 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         }
     }
     let signals = if request.detach { None } else { Some(Signals::block()?) };
-    let resources = InitResources {
-        cgroup_tasks: joined.tasks,
-        filter: filter(&container)?,
-        ..InitResources::default()
+    let resources =
+        InitResources { cgroup_tasks: joined.tasks, filter: filter(&container)?, ..InitResources::default() };
+    let setup = JoinSetup {
+        plan: &plan,
+        init: pidfd.as_fd(),
+        resources,
+        cgroup: joined.into.as_ref().map(AsFd::as_fd),
     };
-    let setup =
-        JoinSetup { plan: &plan, init: pidfd.as_fd(), resources, cgroup: joined.into.as_ref().map(AsFd::as_fd) };
     let mut child = spawn(setup)?;
     for limit in &limits {
-        creel_sys::limits::set(child.pid(), limit.resource, limit.soft, limit.hard)
-            .map_err(|errno| creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at))?;
+        creel_sys::limits::set(child.pid(), limit.resource, limit.soft, limit.hard).map_err(|errno| {
+            creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at)
+        })?;
     }
     let agent = Agent::new(&container.state);
     child.until_ready(&[], &container.hook_state(), &mut |pid, fd| agent.send(pid, "running", fd))?;
@@ -75,7 +77,10 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     Waiter { pid, pidfd, console, signals, proxy: None }.wait()
 }
 
-fn hand_over_console(master: Option<OwnedFd>, socket: Option<&CallerSocket>) -> Result<Option<OwnedFd>, Error> {
+fn hand_over_console(
+    master: Option<OwnedFd>,
+    socket: Option<&CallerSocket>,
+) -> Result<Option<OwnedFd>, Error> {
     match (master, socket) {
         (Some(master), Some(socket)) => {
             socket.send(crate::console::name(&master).as_bytes(), master.as_fd())?;
@@ -90,7 +95,9 @@ fn check_terminal(terminal: bool, request: &ExecRequest) -> Result<(), Error> {
         (true, false) => {
             Err(Error::Usage("cannot allocate tty if creel will detach without setting console socket"))
         }
-        (false, true) => Err(Error::Usage("cannot use console socket if creel will not detach or allocate tty")),
+        (false, true) => {
+            Err(Error::Usage("cannot use console socket if creel will not detach or allocate tty"))
+        }
         (true, true) | (false, false) => Ok(()),
     }
 }

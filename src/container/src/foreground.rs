@@ -8,10 +8,10 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::Error;
 use crate::notify::Proxy;
 use crate::state::Init;
 use crate::terminal::{RawMode, copy_size};
-use crate::Error;
 
 /// All signals, held back and readable.
 #[derive(Debug)]
@@ -39,8 +39,11 @@ fn errno(e: nix::Error) -> Errno {
 /// Orphans of the container's processes become this process's children, so that none is missed
 /// (PR_SET_CHILD_SUBREAPER, Linux 3.4).
 pub fn become_subreaper() -> Result<(), Error> {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-        .map_err(|errno| Error::File { call: "prctl", path: "CHILD_SUBREAPER".into(), errno })
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(|errno| Error::File {
+        call: "prctl",
+        path: "CHILD_SUBREAPER".into(),
+        errno,
+    })
 }
 
 /// A process in the foreground.
@@ -93,8 +96,11 @@ impl Waiter {
                 break;
             }
         }
-        let status = creel_sys::process::wait(self.pid)
-            .map_err(|errno| Error::File { call: "waitpid", path: self.pid.to_string().into(), errno })?;
+        let status = creel_sys::process::wait(self.pid).map_err(|errno| Error::File {
+            call: "waitpid",
+            path: self.pid.to_string().into(),
+            errno,
+        })?;
         self.drain();
         drop(raw);
         Ok(exit_code(status))
@@ -133,7 +139,9 @@ impl Waiter {
                 Ok(Signal::SIGCHLD) => reap_others(self.pid),
                 Ok(Signal::SIGWINCH) => self.console.iter().for_each(copy_size),
                 Ok(Signal::SIGURG | Signal::SIGPIPE) => {}
-                _ => creel_sys::best_effort(creel_sys::process::pidfd_send_signal(self.pidfd.as_fd(), number)),
+                _ => {
+                    creel_sys::best_effort(creel_sys::process::pidfd_send_signal(self.pidfd.as_fd(), number))
+                }
             }
         }
     }

@@ -15,6 +15,12 @@ pub fn check_descriptors(preserve: u32, listen: Option<&ListenFds>) -> Result<u3
             return Err(Error::NotOpen { fd, count });
         }
     }
+    // Nobody but the container's process gets them: hooks and helpers run before it.
+    creel_sys::fd::close_on_exec_from(3).map_err(|errno| Error::File {
+        call: "close_range",
+        path: "inherited descriptors".into(),
+        errno,
+    })?;
     Ok(count)
 }
 

@@ -35,6 +35,7 @@ mod undo;
 
 pub use api::*;
 pub use create::{create, dry_run};
+pub use creel_seccomp::{libseccomp_version, names as seccomp_names, supported_flags};
 pub use delete::delete;
 pub use error::Error;
 pub use exec::exec;

@@ -25,7 +25,8 @@ impl CallerSocket {
 
     /// Sends one message with one descriptor.
     pub fn send(&self, payload: &[u8], fd: BorrowedFd<'_>) -> Result<(), Error> {
-        creel_jail::conversation::send_fd(self.fd.as_fd(), payload, fd).map_err(Error::file("sendmsg", &self.path))
+        creel_jail::conversation::send_fd(self.fd.as_fd(), payload, fd)
+            .map_err(Error::file("sendmsg", &self.path))
     }
 }
 

@@ -22,7 +22,9 @@ pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Resul
         return Err(Error::Status("cannot start an already running container"));
     }
     let proxy = match notify_socket {
-        Some(socket) if container.dir.has(crate::notify::DIRECTORY) => Some(Proxy::bind(&container.dir, socket)?),
+        Some(socket) if container.dir.has(crate::notify::DIRECTORY) => {
+            Some(Proxy::bind(&container.dir, socket)?)
+        }
         _ => None,
     };
     if !container.dir.open_fifo_gate()? {

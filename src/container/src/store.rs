@@ -182,11 +182,7 @@ const FILES: [&str; 5] = [STATE, EXEC, FILTER, INIT, FIFO];
 
 fn make_root(root: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(root)
-        .map_err(Error::io("mkdir", root))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::io("mkdir", root))
 }
 
 /// write(2) until all is written.

@@ -23,7 +23,13 @@ pub struct Child<'a> {
 }
 
 impl<'a> Child<'a> {
-    pub(crate) fn new(process: Process, pid: i32, pidfd: OwnedFd, channel: Channel, plan: Option<&'a Plan>) -> Self {
+    pub(crate) fn new(
+        process: Process,
+        pid: i32,
+        pidfd: OwnedFd,
+        channel: Channel,
+        plan: Option<&'a Plan>,
+    ) -> Self {
         Child { process, pid, pidfd, channel, plan, console: None, notify: None, released: false }
     }
 

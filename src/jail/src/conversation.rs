@@ -145,12 +145,7 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = match rustix::io::retry_on_intr(|| {
-            recvmsg(
-                &self.0,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut control,
-                RecvFlags::CMSG_CLOEXEC,
-            )
+            recvmsg(&self.0, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)
         }) {
             Err(Errno::CONNRESET) => return Ok(None),
             other => other?,
@@ -169,9 +164,8 @@ impl Channel {
 }
 
 fn decode(message: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
-    let number = |at: usize| -> Option<i32> {
-        Some(i32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?))
-    };
+    let number =
+        |at: usize| -> Option<i32> { Some(i32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?)) };
     match message.first()? {
         b'B' => Some(Report::Born(number(1)?)),
         b'H' => Some(Report::Hooks),
@@ -194,10 +188,8 @@ pub fn send_fd(socket: BorrowedFd<'_>, payload: &[u8], fd: BorrowedFd<'_>) -> Re
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::io::retry_on_intr(|| {
-        sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL)
-    })
-    .map(drop)
+    rustix::io::retry_on_intr(|| sendmsg(socket, &[IoSlice::new(payload)], &mut control, SendFlags::NOSIGNAL))
+        .map(drop)
 }
 
 #[cfg(test)]

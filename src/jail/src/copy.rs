@@ -60,7 +60,13 @@ fn copy_entry(from: &OwnedFd, to: BorrowedFd<'_>, name: &CStr, stat: &Stat, dept
         }
         FileType::Unknown => return Err(Errno::INVAL),
     }
-    chownat(to, name, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)), AtFlags::SYMLINK_NOFOLLOW)?;
+    chownat(
+        to,
+        name,
+        Some(Uid::from_raw(stat.st_uid)),
+        Some(Gid::from_raw(stat.st_gid)),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
     if kind != FileType::Symlink {
         // After chown(2), which clears set-id bits.
         chmodat(to, name, mode, AtFlags::empty())?;

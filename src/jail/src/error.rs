@@ -83,7 +83,13 @@ pub struct Failed {
 impl Failed {
     /// A call of the host process.
     pub fn host(call: impl Into<String>, errno: Errno) -> Self {
-        Failed { at: None, process: Process::Host, call: call.into(), errno: errno.raw_os_error(), hint: None }
+        Failed {
+            at: None,
+            process: Process::Host,
+            call: call.into(),
+            errno: errno.raw_os_error(),
+            hint: None,
+        }
     }
 
     /// A sentence of the host process.

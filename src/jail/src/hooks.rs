@@ -90,8 +90,7 @@ impl HookFailed {
 /// Runs hooks in order, stopping at the first that fails.
 pub fn run_hooks(hooks: &[HookStep], state: &HookState, status: &str) -> Result<(), HookFailed> {
     for (index, step) in hooks.iter().enumerate() {
-        run_hook(&step.hook, state, status)
-            .map_err(|why| HookFailed { index, at: step.at.clone(), why })?;
+        run_hook(&step.hook, state, status).map_err(|why| HookFailed { index, at: step.at.clone(), why })?;
     }
     Ok(())
 }
@@ -213,7 +212,8 @@ mod tests {
 
     #[test]
     fn output_of_a_failed_hook_is_in_the_error() {
-        let failed = run_hooks(&[shell("echo no such bridge >&2; exit 3", None)], &state(), "created").unwrap_err();
+        let failed =
+            run_hooks(&[shell("echo no such bridge >&2; exit 3", None)], &state(), "created").unwrap_err();
         assert_eq!(failed.why, "hook \"/bin/sh\" exited with status 3, output: no such bridge");
         assert_eq!(failed.at, ".hooks.prestart[0]");
     }

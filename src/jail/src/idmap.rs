@@ -36,7 +36,8 @@ fn write_file(pid: i32, name: &str, text: &str, at: &str) -> Result<(), Failed> 
     use rustix::fs::{Mode, OFlags};
     let path = format!("/proc/{pid}/{name}");
     let fail = |errno| Failed::host(format!("write({path}, {:?})", text.trim_end()), errno).at(at);
-    let file = rustix::fs::open(path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    let file =
+        rustix::fs::open(path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     // One write: the kernel takes the whole map or nothing.
     rustix::io::write(&file, text.as_bytes()).map_err(fail).map(drop)
 }
@@ -47,9 +48,9 @@ fn helper(program: &str, pid: i32, map: &[(u32, u32, u32)], at: &str) -> Result<
     for (inside, outside, count) in map {
         command.args([inside, outside, count].map(u32::to_string));
     }
-    let output = command
-        .output()
-        .map_err(|e| Failed::said(format!("{program}: {e}; install uidmap, or map only your own id")).at(at))?;
+    let output = command.output().map_err(|e| {
+        Failed::said(format!("{program}: {e}; install uidmap, or map only your own id")).at(at)
+    })?;
     if output.status.success() {
         return Ok(());
     }

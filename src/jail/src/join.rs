@@ -71,7 +71,11 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
     let (pid, pidfd) = match forked {
         Forked::Child => {
             drop(host_end);
-            let error = child(plan, init, &resources, user, &child_end, &alone);
+            let preserved = plan.process.exec.preserve_fds;
+            let error = match resources.close_the_rest(preserved, &child_end, &[init]) {
+                Err(error) => error,
+                Ok(()) => child(plan, init, &resources, user, &child_end, &alone),
+            };
             leave(&error, &child_end)
         }
         Forked::Parent { pid, pidfd } => (pid, pidfd),

@@ -56,7 +56,8 @@ pub fn become_user(credentials: &Credentials, cwd: &str) -> Result<(), StepError
     drop_bounding(credentials.caps.bounding)?;
     let keep = credentials.uid != 0;
     if keep {
-        rustix::thread::set_keep_capabilities(true).step(Phase::Credentials, 0, || "prctl(KEEPCAPS)".into())?;
+        rustix::thread::set_keep_capabilities(true)
+            .step(Phase::Credentials, 0, || "prctl(KEEPCAPS)".into())?;
     }
     set_ids(credentials)?;
     if !entered {
@@ -64,7 +65,8 @@ pub fn become_user(credentials: &Credentials, cwd: &str) -> Result<(), StepError
     }
     check_directory()?;
     if keep {
-        rustix::thread::set_keep_capabilities(false).step(Phase::Credentials, 0, || "prctl(KEEPCAPS)".into())?;
+        rustix::thread::set_keep_capabilities(false)
+            .step(Phase::Credentials, 0, || "prctl(KEEPCAPS)".into())?;
     }
     set_capabilities(&credentials.caps)
 }
@@ -161,7 +163,10 @@ fn set_capabilities(caps: &CapSets) -> Result<(), StepError> {
         inheritable: set(caps.inheritable),
     };
     rustix::thread::set_capabilities(None, sets).step(Phase::Credentials, 1, || {
-        format!("capset(effective {:#x}, permitted {:#x}, inheritable {:#x})", caps.effective, caps.permitted, caps.inheritable)
+        format!(
+            "capset(effective {:#x}, permitted {:#x}, inheritable {:#x})",
+            caps.effective, caps.permitted, caps.inheritable
+        )
     })?;
     rustix::thread::clear_ambient_capability_set()
         .step(Phase::Credentials, 2, || "prctl(CAP_AMBIENT_CLEAR_ALL)".into())?;
@@ -373,7 +378,9 @@ pub fn sweep_descriptors(preserved: u32) -> Result<(), StepError> {
 /// Standard streams that are the host's /dev/null become the container's, whose inode was checked:
 /// a descriptor on the host's device node would survive in the container.
 pub fn reopen_null(null: &OwnedFd) -> Result<(), StepError> {
-    for (number, fd) in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].iter().enumerate() {
+    for (number, fd) in
+        [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()].iter().enumerate()
+    {
         let stat = rustix::fs::fstat(fd).step(Phase::Root, 0, || format!("fstat({number})"))?;
         if is_null(&stat) {
             creel_sys::fd::replace_stdio(null.as_fd(), number as i32)

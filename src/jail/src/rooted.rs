@@ -40,7 +40,8 @@ impl Root {
 
     /// The process's own root, for after the root switch.
     pub fn current() -> Result<Self> {
-        openat(rustix::fs::CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map(Root)
+        openat(rustix::fs::CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map(Root)
     }
 
     /// Handle (O_PATH) of an existing path; links are followed inside the root.
@@ -145,7 +146,12 @@ impl Root {
                             todo.push_front(part);
                         }
                     }
-                    _ => return Err(Errno::NOTDIR),
+                    FileType::RegularFile
+                    | FileType::Fifo
+                    | FileType::Socket
+                    | FileType::CharacterDevice
+                    | FileType::BlockDevice
+                    | FileType::Unknown => return Err(Errno::NOTDIR),
                 },
                 Err(Errno::NOENT) => {
                     match mkdirat(here, name.as_os_str(), Mode::from_raw_mode(0o755)) {
@@ -217,7 +223,8 @@ mod tests {
 
     fn root() -> (tempfile::TempDir, Root) {
         let dir = tempfile::tempdir().unwrap();
-        let fd = openat(rustix::fs::CWD, dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let fd =
+            openat(rustix::fs::CWD, dir.path(), OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
         (dir, Root::new(fd))
     }
 

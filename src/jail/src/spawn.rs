@@ -29,9 +29,10 @@ pub struct Setup<'p, 'c> {
 }
 
 /// Opens the namespace files to join.
-pub fn open_joins(joins: &[Join]) -> Result<Vec<OwnedFd>, Failed> {
+pub fn open_joins(joins: &[Join]) -> Result<Vec<(OwnedFd, u64)>, Failed> {
     let open = |join: &Join| {
         rustix::fs::open(join.path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map(|file| (file, join.kind.clone_flag()))
             .map_err(|errno| Failed::host(format!("open({:?})", join.path), errno).at(&join.at))
     };
     joins.iter().map(open).collect()
@@ -70,15 +71,18 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let flags = if plan.stage.is_some() { 0 } else { plan.host.clone_flags };
-    let first = if plan.stage.is_some() { None } else { cgroup };
-    let forked = clone3(flags, first, &alone)
-        .map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
+    let forked =
+        clone3(flags, cgroup, &alone).map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
     let (pid, pidfd) = match forked {
         Forked::Child => {
             drop(host_end);
-            let error = match &plan.stage {
-                None => init::run(&plan.init, resources, &state, &child_end),
-                Some(stage) => stage::run(plan, stage, resources, cgroup, &state, &child_end),
+            let preserved = plan.init.process.exec.preserve_fds;
+            let error = match resources.close_the_rest(preserved, &child_end, &[]) {
+                Err(error) => error,
+                Ok(()) => match &plan.stage {
+                    None => init::run(&plan.init, resources, &state, &child_end),
+                    Some(stage) => stage::run(plan, stage, resources, &state, &child_end),
+                },
             };
             leave(&error, &child_end)
         }
@@ -114,7 +118,8 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
 /// Waits for the stage's word of init's birth and reaps the stage.
 fn meet_init(plan: &Plan, stage_pid: i32, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
     let report = channel.next();
-    let status = creel_sys::process::wait(stage_pid).map_err(|errno| Failed::host("waitpid(stage)", errno))?;
+    let status =
+        creel_sys::process::wait(stage_pid).map_err(|errno| Failed::host("waitpid(stage)", errno))?;
     match report.map_err(|errno| Failed::host("conversation with the stage", errno))? {
         Some(Report::Born(pid)) => {
             let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the stage named no pid"))?;
@@ -136,7 +141,8 @@ fn stage_failed(plan: &Plan, error: StepError) -> Failed {
 fn write_oom_score_adj(pid: i32, score: i32) -> Result<(), Failed> {
     let path = format!("/proc/{pid}/oom_score_adj");
     let fail = |errno| Failed::host(format!("write({path}, {score})"), errno).at(".process.oomScoreAdj");
-    let file = rustix::fs::open(path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
+    let file =
+        rustix::fs::open(path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     rustix::io::write(&file, score.to_string().as_bytes()).map_err(fail).map(drop)
 }
 

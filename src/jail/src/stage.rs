@@ -5,7 +5,7 @@
 //! children only, a user namespace has to be entered before the namespaces that it is to own are
 //! made, and clocks are set before a time namespace has its first process (time_namespaces(7)).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
 use creel_plan::steps::{ClockOffset, Join, Phase, Plan, StagePlan};
@@ -26,11 +26,10 @@ pub fn run(
     plan: &Plan,
     stage: &StagePlan,
     resources: InitResources,
-    cgroup: Option<BorrowedFd<'_>>,
     state: &HookState,
     channel: &Channel,
 ) -> StepError {
-    match prepare_and_clone(plan, stage, &resources.joins, cgroup, channel) {
+    match prepare_and_clone(plan, stage, &resources.joins, channel) {
         Err(error) => error,
         Ok(false) => creel_sys::process::exit(0),
         Ok(true) => match talk(channel.expect(Order::Mapped)) {
@@ -40,12 +39,12 @@ pub fn run(
     }
 }
 
-/// True in init.
+/// True in init. The stage was born into the container's cgroup, and init is with it: from inside a
+/// joined user namespace nobody could be put there.
 fn prepare_and_clone(
     plan: &Plan,
     stage: &StagePlan,
-    files: &[OwnedFd],
-    cgroup: Option<BorrowedFd<'_>>,
+    files: &[(OwnedFd, u64)],
     channel: &Channel,
 ) -> Result<bool, StepError> {
     let alone = SingleThreaded::witness();
@@ -55,7 +54,7 @@ fn prepare_and_clone(
             .step(Phase::Stage, 0, || "unshare(CLONE_NEWTIME)".into())?;
         set_clocks(clocks)?;
     }
-    let forked = clone3(stage.clone_flags | CLONE_PARENT, cgroup, &alone)
+    let forked = clone3(stage.clone_flags | CLONE_PARENT, None, &alone)
         .step(Phase::Stage, 0, || format!("clone3({:#x})", stage.clone_flags))?;
     match forked {
         Forked::Child => Ok(true),
@@ -65,11 +64,16 @@ fn prepare_and_clone(
 
 /// Namespaces are joined with the rights of the host's user first; those that only the joined user
 /// namespace has rights over are tried again inside it.
-fn join_all(joins: &[Join], stage: &StagePlan, files: &[OwnedFd], alone: &SingleThreaded) -> Result<(), StepError> {
+fn join_all(
+    joins: &[Join],
+    stage: &StagePlan,
+    files: &[(OwnedFd, u64)],
+    alone: &SingleThreaded,
+) -> Result<(), StepError> {
     let is_user = |i: &usize| joins.get(*i).is_some_and(|j| j.kind == NamespaceKind::User);
     let (user, others): (Vec<usize>, Vec<usize>) = stage.joins.iter().copied().partition(is_user);
     let join = |i: usize| match files.get(i) {
-        Some(file) => setns(file.as_fd(), 0, alone),
+        Some((file, kind)) => setns(file.as_fd(), *kind, alone),
         None => Err(Errno::BADF),
     };
     let mut again = Vec::new();
@@ -92,8 +96,7 @@ fn join_all(joins: &[Join], stage: &StagePlan, files: &[OwnedFd], alone: &Single
 }
 
 fn set_clocks(clocks: &[ClockOffset]) -> Result<(), StepError> {
-    let text: String =
-        clocks.iter().map(|c| format!("{} {} {}\n", c.clock, c.secs, c.nanosecs)).collect();
+    let text: String = clocks.iter().map(|c| format!("{} {} {}\n", c.clock, c.secs, c.nanosecs)).collect();
     let call = || format!("write(/proc/self/timens_offsets, {:?})", text.trim_end());
     let file = rustix::fs::open("/proc/self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .step(Phase::Stage, 0, call)?;

@@ -16,10 +16,10 @@ use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
-use crate::spec::{Hook, Linux, Spec};
+use crate::spec::{Hook, Linux, Seccomp, Spec};
 use crate::steps::{
-    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Plan, RootSwitch, Rootfs, Seal,
-    Sysctl,
+    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Plan, RootSwitch, Rootfs,
+    Seal, Sysctl,
 };
 
 /// A plan and what the user should hear about it.
@@ -54,7 +54,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
     let context = ProcessContext {
-        has_seccomp: linux.seccomp.is_some(),
+        has_seccomp: linux.seccomp.as_ref().is_some_and(Seccomp::is_enabled),
         setgroups_denied: id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
         preserve_fds: request.preserve_fds,
         env: &request.env,
@@ -64,8 +64,9 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let steps = mounts::plan_mounts(spec, request)?;
     let devices = devices::plan_devices(spec, user || facts.in_user_namespace)?;
     let hooks = spec.hooks.clone().unwrap_or_default();
-    let create_runtime: Vec<HookStep> =
-        hook_steps("prestart", &hooks.prestart).chain(hook_steps("createRuntime", &hooks.create_runtime)).collect();
+    let create_runtime: Vec<HookStep> = hook_steps("prestart", &hooks.prestart)
+        .chain(hook_steps("createRuntime", &hooks.create_runtime))
+        .collect();
     let oom_score_adj = process.oom_score_adj.and_then(|score| i32::try_from(score).ok());
     let stage = namespaces::stage(linux, &joining, facts);
     let clone_flags = if stage.is_some() { 0 } else { joining.clone_flags };
@@ -82,7 +83,10 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         },
         rootfs: mount.then(|| Rootfs {
             path: join(&request.bundle, &root.path),
-            propagation: propagation.unwrap_or(ms::SLAVE | ms::REC),
+            // What is unbindable could not be cloned any more; the old tree goes away in any case.
+            propagation: propagation
+                .filter(|flags| flags & ms::UNBINDABLE == 0)
+                .unwrap_or(ms::SLAVE | ms::REC),
         }),
         mounts: if mount { steps.mounts } else { Vec::new() },
         devices: if mount { devices.nodes } else { Vec::new() },

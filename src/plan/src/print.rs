@@ -4,8 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::names::NamespaceKind;
 use crate::steps::{
-    Attr, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, InitPlan, MountSource, MountStep, Plan, ProcessPlan,
-    RlimitStep, RootSwitch, SeccompAt, StagePlan,
+    Attr, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, InitPlan, MountSource, MountStep, Plan,
+    ProcessPlan, RlimitStep, RootSwitch, SeccompAt, StagePlan,
 };
 
 impl Display for Plan {
@@ -43,7 +43,10 @@ fn host_lines(f: &mut Formatter<'_>, host: &HostPlan) -> fmt::Result {
     }
     if let Some(map) = &host.id_map {
         let lines = |map: &[(u32, u32, u32)]| {
-            map.iter().map(|(inside, outside, count)| format!("{inside}:{outside}:{count}")).collect::<Vec<_>>().join(",")
+            map.iter()
+                .map(|(inside, outside, count)| format!("{inside}:{outside}:{count}"))
+                .collect::<Vec<_>>()
+                .join(",")
         };
         writeln!(f, "host   id map      uid {} gid {} {:?}", lines(&map.uids), lines(&map.gids), map.writer)?;
     }
@@ -66,7 +69,11 @@ fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt
         writeln!(f, "stage  identity    root of the user namespace")?;
     }
     for clock in stage.clocks.iter().flatten() {
-        writeln!(f, "stage  clock       {} {}.{:09} # {}", clock.clock, clock.secs, clock.nanosecs, clock.at)?;
+        writeln!(
+            f,
+            "stage  clock       {} {}.{:09} # {}",
+            clock.clock, clock.secs, clock.nanosecs, clock.at
+        )?;
     }
     writeln!(f, "stage  clone       {}", namespaces(stage.clone_flags))
 }
@@ -171,11 +178,15 @@ fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
                 .collect();
             format!("{fstype} {source:?} [{}]{}", words.join(","), if *copy_up { " copy up" } else { "" })
         }
-        MountSource::Bind { source, recursive } => format!("{} {source}", if *recursive { "rbind" } else { "bind" }),
+        MountSource::Bind { source, recursive } => {
+            format!("{} {source}", if *recursive { "rbind" } else { "bind" })
+        }
         MountSource::Cgroup => "cgroup".to_string(),
     };
-    let propagation: String =
-        propagation.iter().map(|(kind, rec)| format!(" propagation {kind:#x}{}", if *rec { " rec" } else { "" })).collect();
+    let propagation: String = propagation
+        .iter()
+        .map(|(kind, rec)| format!(" propagation {kind:#x}{}", if *rec { " rec" } else { "" }))
+        .collect();
     writeln!(
         f,
         "init   mount       {destination} {what}{}{}{propagation} # {at}",
@@ -195,7 +206,9 @@ fn hook_lines(f: &mut Formatter<'_>, who: &str, hooks: &[HookStep]) -> fmt::Resu
 }
 
 fn rlimit_lines(f: &mut Formatter<'_>, who: &str, limits: &[RlimitStep]) -> fmt::Result {
-    limits.iter().try_for_each(|l| writeln!(f, "{who} rlimit      {} {} {} # {}", l.name, l.soft, l.hard, l.at))
+    limits
+        .iter()
+        .try_for_each(|l| writeln!(f, "{who} rlimit      {} {} {} # {}", l.name, l.soft, l.hard, l.at))
 }
 
 fn process_lines(f: &mut Formatter<'_>, who: &str, process: &ProcessPlan) -> fmt::Result {

@@ -578,8 +578,8 @@ document! {
         default_errno_ret: Option<u32>,
         /// `SCMP_ARCH_*`; empty means the native one.
         architectures: Vec<String>,
-        /// `SECCOMP_FILTER_FLAG_*`.
-        flags: Vec<String>,
+        /// `SECCOMP_FILTER_FLAG_*`; absent is not the same as none (runc's default applies).
+        flags: Option<Vec<String>>,
         /// Socket that gets the notify fd.
         listener_path: String,
         /// Opaque text for the listener.
@@ -612,5 +612,13 @@ document! {
         ;
         /// Second value, for SCMP_CMP_MASKED_EQ.
         value_two: u64,
+    }
+}
+
+impl Seccomp {
+    /// Whether the section asks for a filter at all: one without an action and without rules is the
+    /// zero value, which engines write for "none".
+    pub fn is_enabled(&self) -> bool {
+        !self.default_action.is_empty() || !self.syscalls.is_empty()
     }
 }

@@ -207,6 +207,9 @@ pub struct MountStep {
     pub propagation: Vec<(u64, bool)>,
 }
 
+/// A parameter for fsconfig(2): `key=value`, or a flag.
+pub type Parameter = (String, Option<String>);
+
 /// What a mount step mounts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum MountSource {
@@ -217,7 +220,7 @@ pub enum MountSource {
         /// Source shown in mountinfo, or the device.
         source: String,
         /// Parameters for fsconfig(2), `key=value` or `flag`.
-        parameters: Vec<(String, Option<String>)>,
+        parameters: Vec<Parameter>,
         /// Copy what the directory held into the new tmpfs.
         copy_up: bool,
     },

@@ -17,13 +17,13 @@ pub(crate) fn is_wait_killable(name: &str) -> bool {
     name == WAIT_KILLABLE_NAME
 }
 
-/// The flags to load with. A profile that names none gets SPEC_ALLOW, as under runc: without it
+/// The flags to load with. A profile without a list gets SPEC_ALLOW, as under runc: without it
 /// the kernels before 5.16 turn on the speculative store bypass mitigation for every task that
 /// has a filter, which costs far more than it protects. TSYNC is accepted and adds nothing,
 /// because the task that loads the filter has one thread.
-pub(crate) fn from_names(names: &[String], notify: bool) -> Result<u32, Error> {
-    let mut flags = if names.is_empty() { SPEC_ALLOW } else { 0 };
-    for (index, name) in names.iter().enumerate() {
+pub(crate) fn from_names(names: Option<&[String]>, notify: bool) -> Result<u32, Error> {
+    let mut flags = if names.is_none() { SPEC_ALLOW } else { 0 };
+    for (index, name) in names.unwrap_or_default().iter().enumerate() {
         flags |= match name.as_str() {
             "SECCOMP_FILTER_FLAG_TSYNC" => 0,
             "SECCOMP_FILTER_FLAG_LOG" => LOG,

@@ -56,7 +56,7 @@ impl<'a> Profile<'a> {
         Ok(Profile {
             default,
             archs: architectures(&profile.architectures, native)?,
-            flags: flags::from_names(&profile.flags, notify)?,
+            flags: flags::from_names(profile.flags.as_deref(), notify)?,
             notify,
             answer_newer: !is_permissive(default),
             rules,

@@ -56,9 +56,8 @@ pub fn clone3(flags: u64, cgroup: Option<BorrowedFd<'_>>, _: &SingleThreaded) ->
     }
     // SAFETY: without CLONE_VM the child gets its own memory and, by the witness, the parent had one
     // thread, so no lock is held by a thread that is missing in the child. pidfd outlives the call.
-    let ret = check(unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
-    })?;
+    let ret =
+        check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) })?;
     if ret == 0 {
         return Ok(Forked::Child);
     }
@@ -83,8 +82,7 @@ pub struct StringVector {
 impl StringVector {
     /// Takes the strings in order.
     pub fn new(strings: Vec<CString>) -> Self {
-        let pointers =
-            strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect();
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain(std::iter::once(std::ptr::null())).collect();
         StringVector { pointers, _strings: strings }
     }
 }
@@ -112,12 +110,28 @@ pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> 
     Err(crate::last_errno())
 }
 
-/// Puts signals into the state that a new program expects: nothing blocked, SIGPIPE at its default
-/// (Rust's start-up code ignores it, and execve(2) keeps ignored signals ignored).
+/// Puts signals into the state that a new program expects: nothing blocked, nothing ignored. Ignored
+/// signals stay ignored over execve(2), and Rust's start-up code ignores SIGPIPE.
 pub fn reset_signals() {
-    // SAFETY: SIG_DFL is a valid disposition for SIGPIPE and the set is initialised by sigemptyset.
+    /// Size of the kernel's sigset_t in bytes; signals are 1 to 64.
+    const SIGSET: libc::c_long = 8;
+    // struct sigaction of the kernel, all zero: SIG_DFL, no flags, empty mask. By system call, since
+    // libc keeps 32 and 33 for itself.
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads at most 32 bytes of `default`; SIGKILL and SIGSTOP give EINVAL.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                SIGSET,
+            )
+        };
+    }
+    // SAFETY: the set is initialised by sigemptyset before it is read.
     unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

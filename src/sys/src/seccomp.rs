@@ -31,9 +31,8 @@ pub fn load(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>> {
     let prog = libc::sock_fprog { len, filter: program.as_ptr().cast::<libc::sock_filter>().cast_mut() };
     // SAFETY: Instruction has the layout of sock_filter; the kernel reads `len` of them from the
     // slice, which lives through the call, and writes none.
-    let ret = check(unsafe {
-        libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const prog)
-    })?;
+    let ret =
+        check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const prog) })?;
     if flags & FLAG_NEW_LISTENER == 0 {
         return Ok(None);
     }

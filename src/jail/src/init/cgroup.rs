@@ -49,7 +49,12 @@ pub struct V1Hierarchy {
 }
 
 /// Mounts the view on `target`.
-pub fn mount(i: usize, step: &MountStep, view: &CgroupView, target: BorrowedFd<'_>) -> Result<OwnedFd, StepError> {
+pub fn mount(
+    i: usize,
+    step: &MountStep,
+    view: &CgroupView,
+    target: BorrowedFd<'_>,
+) -> Result<OwnedFd, StepError> {
     let wanted = step.attr.map_or(0, |a| a.set);
     match view {
         CgroupView::None => Err(StepError::new(Phase::Mounts, i, "the container has no cgroup to show")),
@@ -95,8 +100,11 @@ fn mount_v1(
         } else {
             bind(i, &h.path, flags | wanted)?
         };
-        rustix::fs::mkdirat(&tmpfs, h.name.as_str(), Mode::from_raw_mode(0o755))
-            .step(Phase::Mounts, i, || format!("mkdir({})", h.name))?;
+        rustix::fs::mkdirat(&tmpfs, h.name.as_str(), Mode::from_raw_mode(0o755)).step(
+            Phase::Mounts,
+            i,
+            || format!("mkdir({})", h.name),
+        )?;
         rustix::mount::move_mount(
             &tree,
             "",

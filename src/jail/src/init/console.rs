@@ -29,20 +29,26 @@ pub fn attach(console: Console, root: &Root, channel: &Channel) -> Result<(), St
     }
     talk(channel.send_console(master.as_fd()))?;
     for number in 0..3 {
-        creel_sys::fd::replace_stdio(peer.as_fd(), number).step(Phase::Console, 0, || format!("dup2({number})"))?;
+        creel_sys::fd::replace_stdio(peer.as_fd(), number)
+            .step(Phase::Console, 0, || format!("dup2({number})"))?;
     }
     rustix::process::ioctl_tiocsctty(&peer).step(Phase::Console, 0, || "ioctl(TIOCSCTTY)".into())
 }
 
 /// Master and slave of a new pseudo-terminal (pty(7)).
 pub fn open_console(console: Console, root: &Root) -> Result<(OwnedFd, OwnedFd), StepError> {
-    let master = root
-        .open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY, ResolveFlags::empty())
-        .step(Phase::Console, 0, || "open(/dev/pts/ptmx)".into())?;
+    let master = root.open("/dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY, ResolveFlags::empty()).step(
+        Phase::Console,
+        0,
+        || "open(/dev/pts/ptmx)".into(),
+    )?;
     verify(&master, "/dev/pts/ptmx", |major, minor| major == 5 && minor == 2)?;
     rustix::pty::unlockpt(&master).step(Phase::Console, 0, || "ioctl(TIOCSPTLCK)".into())?;
-    let peer = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-        .step(Phase::Console, 0, || "ioctl(TIOCGPTPEER)".into())?;
+    let peer = rustix::pty::ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )
+    .step(Phase::Console, 0, || "ioctl(TIOCGPTPEER)".into())?;
     verify(&peer, "the terminal", |major, _| (136..=143).contains(&major))?;
     if let Some((rows, columns)) = console.size {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -67,7 +73,8 @@ fn mount(peer: &OwnedFd, root: &Root) -> Result<(), StepError> {
     if stat.f_type == super::sysctl::PROC_SUPER_MAGIC {
         return Err(StepError::new(Phase::Console, 0, "/dev/console leads into a procfs"));
     }
-    let tree = open_tree_at(peer.as_fd(), "", false).step(Phase::Console, 0, || "open_tree(terminal)".into())?;
+    let tree =
+        open_tree_at(peer.as_fd(), "", false).step(Phase::Console, 0, || "open_tree(terminal)".into())?;
     let flags = rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
         | rustix::mount::MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(&tree, "", &target, "", flags)

@@ -17,9 +17,8 @@ use crate::rooted::Root;
 
 pub fn make_nodes(steps: &[DeviceStep], root: &Root) -> Result<(), StepError> {
     for (i, step) in steps.iter().enumerate() {
-        let (parent, name) = root
-            .parent(&step.path)
-            .step(Phase::Devices, i, || format!("directory of {:?}", step.path))?;
+        let (parent, name) =
+            root.parent(&step.path).step(Phase::Devices, i, || format!("directory of {:?}", step.path))?;
         if step.bind {
             bind_node(i, step, &parent, &name)?;
             continue;
@@ -39,17 +38,12 @@ fn make_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Res
     match rustix::fs::mknodat(parent, name, kind, mode, dev) {
         // What the image brought stays, as with runc.
         Err(Errno::EXIST) => return Ok(()),
-        other => other.step(Phase::Devices, i, || {
-            format!("mknod({:?}, {}:{})", step.path, step.major, step.minor)
-        })?,
+        other => other
+            .step(Phase::Devices, i, || format!("mknod({:?}, {}:{})", step.path, step.major, step.minor))?,
     }
-    let node = rustix::fs::openat(
-        parent,
-        name,
-        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .step(Phase::Devices, i, || format!("open({:?})", step.path))?;
+    let node =
+        rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+            .step(Phase::Devices, i, || format!("open({:?})", step.path))?;
     let stat = rustix::fs::fstat(&node).step(Phase::Devices, i, || format!("stat({:?})", step.path))?;
     let is_device = kind != FileType::Fifo;
     if FileType::from_raw_mode(stat.st_mode) != kind || (is_device && stat.st_rdev != dev) {
@@ -84,12 +78,9 @@ fn bind_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Res
     let flags = OFlags::CREATE | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let target = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         // A node of the image that this user may not open is still a fine mount point.
-        Err(Errno::ACCESS | Errno::NXIO | Errno::PERM | Errno::NODEV) => rustix::fs::openat(
-            parent,
-            name,
-            OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::empty(),
-        ),
+        Err(Errno::ACCESS | Errno::NXIO | Errno::PERM | Errno::NODEV) => {
+            rustix::fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        }
         other => other,
     }
     .step(Phase::Devices, i, || format!("create({:?})", step.path))?;

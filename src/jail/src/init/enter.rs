@@ -15,15 +15,15 @@ use crate::error::{Step, StepError};
 
 pub fn enter(
     plan: &Enter,
-    joins: &[OwnedFd],
+    joins: &[(OwnedFd, u64)],
     cgroup_tasks: &[OwnedFd],
     channel: &Channel,
     alone: &SingleThreaded,
 ) -> Result<(), StepError> {
     join_cgroup(cgroup_tasks)?;
     for &i in &plan.joins {
-        if let Some(file) = joins.get(i) {
-            setns(file.as_fd(), 0, alone).step(Phase::Join, i, || "setns".into())?;
+        if let Some((file, kind)) = joins.get(i) {
+            setns(file.as_fd(), *kind, alone).step(Phase::Join, i, || "setns".into())?;
         }
     }
     if plan.user_namespace {
@@ -101,7 +101,11 @@ pub(crate) fn join_keyring(name: &str) -> Result<(), StepError> {
 
 fn loopback_up() -> Result<(), StepError> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
-        .step(Phase::Enter, 0, || "socket(AF_INET)".into())?;
-    creel_sys::net::loopback_up(socket.as_fd()).step(Phase::Enter, 0, || "ioctl(SIOCSIFFLAGS, lo, IFF_UP)".into())
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).step(
+        Phase::Enter,
+        0,
+        || "socket(AF_INET)".into(),
+    )?;
+    creel_sys::net::loopback_up(socket.as_fd())
+        .step(Phase::Enter, 0, || "ioctl(SIOCSIFFLAGS, lo, IFF_UP)".into())
 }

@@ -41,12 +41,20 @@ pub fn hide_all(steps: &[HideStep], root: &Root) -> Result<(), StepError> {
     Ok(())
 }
 
-fn mask(i: usize, step: &HideStep, target: &OwnedFd, root: &Root, covers: &mut Covers) -> Result<(), StepError> {
+fn mask(
+    i: usize,
+    step: &HideStep,
+    target: &OwnedFd,
+    root: &Root,
+    covers: &mut Covers,
+) -> Result<(), StepError> {
     let stat = rustix::fs::fstat(target).step(Phase::Hide, i, || format!("stat({:?})", step.path))?;
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let cover = if directory { &mut covers.directory } else { &mut covers.file };
     let mount = match cover {
-        Some(first) => open_tree_at(first.as_fd(), "", false).step(Phase::Hide, i, || "open_tree(mask)".into())?,
+        Some(first) => {
+            open_tree_at(first.as_fd(), "", false).step(Phase::Hide, i, || "open_tree(mask)".into())?
+        }
         None if directory => empty_directory(i)?,
         None => null_device(i, root)?,
     };
@@ -57,8 +65,10 @@ fn mask(i: usize, step: &HideStep, target: &OwnedFd, root: &Root, covers: &mut C
 
 /// An empty tmpfs that cannot be written to.
 fn empty_directory(i: usize) -> Result<OwnedFd, StepError> {
-    let limits = [("nr_blocks".to_string(), Some("1".to_string())), ("nr_inodes".to_string(), Some("1".to_string()))];
-    new_filesystem(i, "tmpfs", "tmpfs", &limits, attr::RDONLY).map_err(|e| StepError { phase: Phase::Hide, ..e })
+    let limits =
+        [("nr_blocks".to_string(), Some("1".to_string())), ("nr_inodes".to_string(), Some("1".to_string()))];
+    new_filesystem(i, "tmpfs", "tmpfs", &limits, attr::RDONLY)
+        .map_err(|e| StepError { phase: Phase::Hide, ..e })
 }
 
 /// The container's /dev/null, which may be the image's: only the real device hides anything
@@ -74,7 +84,8 @@ fn null_device(i: usize, root: &Root) -> Result<OwnedFd, StepError> {
 
 /// A read-only copy of the path's own tree on itself.
 fn readonly(i: usize, target: &OwnedFd) -> Result<(), StepError> {
-    let tree = open_tree_at(target.as_fd(), "", true).step(Phase::Hide, i, || "open_tree(readonly path)".into())?;
+    let tree =
+        open_tree_at(target.as_fd(), "", true).step(Phase::Hide, i, || "open_tree(readonly path)".into())?;
     let change = MountAttr { attr_set: attr::RDONLY, ..MountAttr::default() };
     mount_setattr(tree.as_fd(), true, &change).step(Phase::Hide, i, || "mount_setattr(rdonly)".into())?;
     attach(i, &tree, target)
@@ -103,8 +114,14 @@ pub fn cover_host_pseudo_filesystems() -> Result<(), StepError> {
         match unmount(point.as_str(), UnmountFlags::DETACH) {
             Err(Errno::INVAL | Errno::PERM) => {
                 let cover = empty_directory(0)?;
-                move_mount(&cover, "", rustix::fs::CWD, point.as_str(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-                    .step(Phase::Root, 0, || format!("cover {point:?}"))?;
+                move_mount(
+                    &cover,
+                    "",
+                    rustix::fs::CWD,
+                    point.as_str(),
+                    MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+                )
+                .step(Phase::Root, 0, || format!("cover {point:?}"))?;
             }
             other => other.step(Phase::Root, 0, || format!("umount2({point:?})"))?,
         }
@@ -114,8 +131,11 @@ pub fn cover_host_pseudo_filesystems() -> Result<(), StepError> {
 
 fn read_file(path: &str) -> Result<String, StepError> {
     use rustix::fs::{Mode, OFlags};
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .step(Phase::Root, 0, || format!("open({path})"))?;
+    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).step(
+        Phase::Root,
+        0,
+        || format!("open({path})"),
+    )?;
     let mut text = Vec::new();
     let mut buffer = vec![0u8; 1 << 16];
     loop {

@@ -13,7 +13,7 @@ mod mounts;
 mod root;
 mod sysctl;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use creel_plan::steps::{InitPlan, Phase, SeccompAt};
 use creel_sys::process::SingleThreaded;
@@ -34,8 +34,8 @@ use crate::rooted::Root;
 /// What the host opened or compiled for init; descriptors come by inheritance.
 #[derive(Debug, Default)]
 pub struct InitResources {
-    /// Namespace files, as [`creel_plan::steps::HostPlan::joins`].
-    pub joins: Vec<OwnedFd>,
+    /// Namespace files with their CLONE_NEW* flag, as [`creel_plan::steps::HostPlan::joins`].
+    pub joins: Vec<(OwnedFd, u64)>,
     /// `tasks` files of the container's cgroup v1 directories, open for writing.
     pub cgroup_tasks: Vec<OwnedFd>,
     /// What a mount of type cgroup shows.
@@ -48,6 +48,29 @@ pub struct InitResources {
     pub filter: Option<Filter>,
     /// The exec fifo, open for reading and writing.
     pub fifo: Option<OwnedFd>,
+}
+
+impl InitResources {
+    /// Closes everything that the host had open but `channel`, `others` and what is in here: the
+    /// host's lock on the state directory, the caller's sockets, leaked descriptors. `preserved`
+    /// counts those from 3 on that go to the program.
+    pub(crate) fn close_the_rest(
+        &self,
+        preserved: u32,
+        channel: &Channel,
+        others: &[BorrowedFd<'_>],
+    ) -> Result<(), StepError> {
+        let InitResources { joins, cgroup_tasks, cgroup_view: _, rootfs, sources, filter: _, fifo } = self;
+        let mut keep: Vec<i32> = vec![channel.as_fd().as_raw_fd()];
+        keep.extend(others.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(joins.iter().map(|(fd, _)| fd.as_raw_fd()));
+        keep.extend(cgroup_tasks.iter().map(AsRawFd::as_raw_fd));
+        keep.extend(sources.iter().flatten().map(AsRawFd::as_raw_fd));
+        keep.extend(rootfs.iter().chain(fifo).map(AsRawFd::as_raw_fd));
+        keep.sort_unstable();
+        let first = 3 + i32::try_from(preserved).unwrap_or(i32::MAX - 3);
+        creel_sys::fd::close_all_but(first, &keep).step(Phase::Conversation, 0, || "close_range".into())
+    }
 }
 
 /// Runs every phase. Returns only with an error.
@@ -89,6 +112,8 @@ fn phases(
     let alone = SingleThreaded::witness();
 
     enter::enter(enter, &resources.joins, &resources.cgroup_tasks, channel, &alone)?;
+    resources.joins.clear();
+    resources.cgroup_tasks.clear();
     rustix::process::umask(Mode::empty());
     let root = match rootfs {
         Some(rootfs) => root::attach(rootfs, mounts, &mut resources)?,
@@ -108,6 +133,7 @@ fn phases(
     }
     run_hooks(&hooks.create_container, state, "creating").map_err(|e| e.step(Phase::CreateContainer))?;
     root::switch(*switch, rootfs.as_ref(), &root)?;
+    drop(root);
     let root = Root::current().step(Phase::Root, 0, || "open(/)".into())?;
     if !devices.is_empty() {
         root::adopt_null(&root)?;
@@ -155,7 +181,6 @@ fn become_program(
 
 /// Loads the filter and hands the notify descriptor to the host.
 pub(crate) fn load_filter(resources: &InitResources, channel: &Channel) -> Result<(), StepError> {
-    use std::os::fd::AsRawFd;
     let Some(filter) = &resources.filter else { return Ok(()) };
     if let Some(notify) = crate::process::load_filter(filter)? {
         talk(channel.report(&Report::Notify(notify.as_raw_fd())))?;

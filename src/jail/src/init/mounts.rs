@@ -9,7 +9,7 @@ use std::path::Path;
 
 use creel_plan::check::check_proc_destination;
 use creel_plan::options::attr;
-use creel_plan::steps::{At, Attr, MountSource, MountStep, Phase};
+use creel_plan::steps::{At, Attr, MountSource, MountStep, Parameter, Phase};
 use creel_sys::Errno;
 use creel_sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::FileType;
@@ -71,12 +71,18 @@ pub fn open_sources(steps: &[MountStep], resources: &mut InitResources) -> Resul
 }
 
 fn open_source(i: usize, source: &str, recursive: bool) -> Result<OwnedFd, StepError> {
-    open_tree_at(rustix::fs::CWD, source, recursive).step(Phase::Mounts, i, || format!("bind source {source:?}"))
+    open_tree_at(rustix::fs::CWD, source, recursive)
+        .step(Phase::Mounts, i, || format!("bind source {source:?}"))
 }
 
 /// open_tree(2) with OPEN_TREE_CLONE: a detached copy of a mount or of a whole tree.
-pub(crate) fn open_tree_at(dir: BorrowedFd<'_>, path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd, Errno> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+pub(crate) fn open_tree_at(
+    dir: BorrowedFd<'_>,
+    path: impl AsRef<Path>,
+    recursive: bool,
+) -> Result<OwnedFd, Errno> {
+    let mut flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -94,7 +100,9 @@ fn ordinary_directory(i: usize, root: &Root, fstype: &str, path: &str) -> Result
         Err(Errno::LOOP | Errno::NOTDIR) => Err(StepError::new(
             Phase::Mounts,
             i,
-            format!("filesystem {fstype:?} must be mounted on ordinary directory: {path:?} is a link or a file"),
+            format!(
+                "filesystem {fstype:?} must be mounted on ordinary directory: {path:?} is a link or a file"
+            ),
         )),
         other => other.step(Phase::Mounts, i, || format!("mount point {path:?}")),
     }
@@ -134,11 +142,16 @@ fn bind(i: usize, step: &MountStep, tree: &OwnedFd, root: &Root) -> Result<(), S
     let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         open_directory(i, root, &step.destination)?
     } else {
-        root.file(&step.destination).step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
+        root.file(&step.destination)
+            .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
     };
     refuse_in_proc(i, step, target.as_fd(), root)?;
     if let Some(Attr { set, clear }) = step.attr {
-        match mount_setattr(tree.as_fd(), false, &MountAttr { attr_set: set, attr_clr: clear, ..MountAttr::default() }) {
+        match mount_setattr(
+            tree.as_fd(),
+            false,
+            &MountAttr { attr_set: set, attr_clr: clear, ..MountAttr::default() },
+        ) {
             // Flags of the source may be locked (mount_namespaces(7)): keep them, as mount(8) does.
             Err(Errno::PERM) => set_attr(i, tree.as_fd(), false, set, clear & attr::ATIME_MASK)?,
             other => other.step(Phase::Mounts, i, || attr_call(set, clear))?,
@@ -171,9 +184,9 @@ fn filesystem(i: usize, step: &MountStep, target: BorrowedFd<'_>, root: &Root) -
 fn tmpfs_mode(
     i: usize,
     fstype: &str,
-    parameters: &[(String, Option<String>)],
+    parameters: &[Parameter],
     target: BorrowedFd<'_>,
-) -> Result<Option<Vec<(String, Option<String>)>>, StepError> {
+) -> Result<Option<Vec<Parameter>>, StepError> {
     if fstype != "tmpfs" || parameters.iter().any(|(key, _)| key == "mode") {
         return Ok(None);
     }
@@ -188,7 +201,7 @@ pub fn new_filesystem(
     i: usize,
     fstype: &str,
     source: &str,
-    parameters: &[(String, Option<String>)],
+    parameters: &[Parameter],
     attr: u64,
 ) -> Result<OwnedFd, StepError> {
     let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
@@ -203,11 +216,17 @@ pub fn new_filesystem(
             Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str()),
             None => fsconfig_set_flag(&context, key.as_str()),
         }
-        .step(Phase::Mounts, i, || explain(format!("fsconfig({key}{})", value.as_ref().map_or(String::new(), |v| format!("={v}")))))?;
+        .step(Phase::Mounts, i, || {
+            explain(format!("fsconfig({key}{})", value.as_ref().map_or(String::new(), |v| format!("={v}"))))
+        })?;
     }
-    fsconfig_create(&context).step(Phase::Mounts, i, || explain(format!("mount({source:?}, type {fstype:?})")))?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attr as u32))
-        .step(Phase::Mounts, i, || explain(format!("fsmount({fstype:?}, {attr:#x})")))
+    fsconfig_create(&context)
+        .step(Phase::Mounts, i, || explain(format!("mount({source:?}, type {fstype:?})")))?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attr as u32)).step(
+        Phase::Mounts,
+        i,
+        || explain(format!("fsmount({fstype:?}, {attr:#x})")),
+    )
 }
 
 /// What the file system itself says of a failed fsconfig(2), which is more than an errno.
@@ -228,7 +247,7 @@ fn kernel_message(context: &OwnedFd) -> String {
 fn legacy_mount(
     i: usize,
     step: &MountStep,
-    parameters: &[(String, Option<String>)],
+    parameters: &[Parameter],
     target: BorrowedFd<'_>,
     root: &Root,
 ) -> Result<OwnedFd, StepError> {
@@ -242,8 +261,14 @@ fn legacy_mount(
     let data = std::ffi::CString::new(words.join(","))
         .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
     let path = format!("/proc/self/fd/{}", target.as_raw_fd());
-    rustix::mount::mount(source.as_str(), path.as_str(), fstype.as_str(), rustix::mount::MountFlags::empty(), data.as_c_str())
-        .step(Phase::Mounts, i, || format!("mount({source:?}, type {fstype:?}, {data:?})"))?;
+    rustix::mount::mount(
+        source.as_str(),
+        path.as_str(),
+        fstype.as_str(),
+        rustix::mount::MountFlags::empty(),
+        data.as_c_str(),
+    )
+    .step(Phase::Mounts, i, || format!("mount({source:?}, type {fstype:?}, {data:?})"))?;
     // The handle still means the directory underneath.
     let mounted = root.resolve(&step.destination).step(Phase::Mounts, i, || "open(mount)".into())?;
     if let Some(Attr { set, clear }) = step.attr {
@@ -264,7 +289,13 @@ fn attr_call(set: u64, clear: u64) -> String {
 }
 
 /// mount_setattr(2) on one mount or on a tree.
-pub fn set_attr(i: usize, mount: BorrowedFd<'_>, recursive: bool, set: u64, clear: u64) -> Result<(), StepError> {
+pub fn set_attr(
+    i: usize,
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    set: u64,
+    clear: u64,
+) -> Result<(), StepError> {
     if set == 0 && clear == 0 {
         return Ok(());
     }
@@ -281,8 +312,11 @@ fn recursive_attr(i: usize, step: &MountStep, mount: BorrowedFd<'_>) -> Result<(
 
 fn set_propagation(i: usize, mount: BorrowedFd<'_>, changes: &[(u64, bool)]) -> Result<(), StepError> {
     for &(propagation, recursive) in changes {
-        mount_setattr(mount, recursive, &MountAttr { propagation, ..MountAttr::default() })
-            .step(Phase::Mounts, i, || format!("mount_setattr(propagation {propagation:#x})"))?;
+        mount_setattr(mount, recursive, &MountAttr { propagation, ..MountAttr::default() }).step(
+            Phase::Mounts,
+            i,
+            || format!("mount_setattr(propagation {propagation:#x})"),
+        )?;
     }
     Ok(())
 }

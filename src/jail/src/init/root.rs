@@ -21,9 +21,14 @@ use crate::process::{is_null, reopen_null};
 use crate::rooted::Root;
 
 /// Cuts the mount namespace loose from the host's and attaches the container's root.
-pub fn attach(rootfs: &Rootfs, mounts: &[MountStep], resources: &mut InitResources) -> Result<Root, StepError> {
+pub fn attach(
+    rootfs: &Rootfs,
+    mounts: &[MountStep],
+    resources: &mut InitResources,
+) -> Result<Root, StepError> {
     let flags = MountPropagationFlags::from_bits_retain(rootfs.propagation as u32);
-    mount_change("/", flags).step(Phase::Rootfs, 0, || format!("mount(/, propagation {:#x})", rootfs.propagation))?;
+    mount_change("/", flags)
+        .step(Phase::Rootfs, 0, || format!("mount(/, propagation {:#x})", rootfs.propagation))?;
     if rootfs.is_shared() {
         // With `/` still shared, the attached root would travel to the host; made private, it would
         // take the sources on the same mount out of their peer group. So the sources come first.
@@ -36,16 +41,23 @@ pub fn attach(rootfs: &Rootfs, mounts: &[MountStep], resources: &mut InitResourc
         None => open_tree_at(CWD, &rootfs.path, true)
             .step(Phase::Rootfs, 0, || format!("open_tree({:?})", rootfs.path))?,
     };
-    move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .step(Phase::Rootfs, 0, || "move_mount(rootfs)".into())?;
+    move_mount(&tree, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step(
+        Phase::Rootfs,
+        0,
+        || "move_mount(rootfs)".into(),
+    )?;
     Ok(Root::new(tree))
 }
 
 /// Without a mount namespace nothing is mounted: the root is a directory of the host.
 pub fn open_without_mount_namespace(_: &RootSwitch, state: &HookState) -> Result<Root, StepError> {
-    rustix::fs::open(state.rootfs.as_path(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .step(Phase::Rootfs, 0, || format!("open({:?})", state.rootfs))
-        .map(Root::new)
+    rustix::fs::open(
+        state.rootfs.as_path(),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step(Phase::Rootfs, 0, || format!("open({:?})", state.rootfs))
+    .map(Root::new)
 }
 
 /// Makes the container's tree `/`.
@@ -68,8 +80,11 @@ pub fn switch(how: RootSwitch, rootfs: Option<&Rootfs>, root: &Root) -> Result<(
 fn pivot(shared: bool) -> Result<(), StepError> {
     rustix::process::pivot_root(".", ".").step(Phase::Root, 0, || "pivot_root(., .)".into())?;
     if shared {
-        mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-            .step(Phase::Root, 0, || "mount(old root, rslave)".into())?;
+        mount_change(".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).step(
+            Phase::Root,
+            0,
+            || "mount(old root, rslave)".into(),
+        )?;
     }
     unmount(".", UnmountFlags::DETACH).step(Phase::Root, 0, || "umount2(old root, MNT_DETACH)".into())?;
     rustix::process::chdir("/").step(Phase::Root, 0, || "chdir(/)".into())
@@ -87,18 +102,22 @@ pub fn adopt_null(root: &Root) -> Result<(), StepError> {
     if !streams.iter().any(|fd| rustix::fs::fstat(fd).is_ok_and(|s| is_null(&s))) {
         return Ok(());
     }
-    let handle = root
-        .open("/dev/null", OFlags::PATH, rustix::fs::ResolveFlags::empty())
-        .step(Phase::Root, 0, || "open(/dev/null)".into())?;
+    let handle = root.open("/dev/null", OFlags::PATH, rustix::fs::ResolveFlags::empty()).step(
+        Phase::Root,
+        0,
+        || "open(/dev/null)".into(),
+    )?;
     let stat = rustix::fs::fstat(&handle).step(Phase::Root, 0, || "stat(/dev/null)".into())?;
     if !is_null(&stat) {
         return Err(StepError::new(Phase::Root, 0, "the container's /dev/null is not the null device"));
     }
     // Opening a null device has no side effect, so a swap between check and use can give nothing
     // but another file, which the second check refuses.
-    let null: OwnedFd = root
-        .open("/dev/null", OFlags::RDWR, rustix::fs::ResolveFlags::empty())
-        .step(Phase::Root, 0, || "open(/dev/null)".into())?;
+    let null: OwnedFd = root.open("/dev/null", OFlags::RDWR, rustix::fs::ResolveFlags::empty()).step(
+        Phase::Root,
+        0,
+        || "open(/dev/null)".into(),
+    )?;
     let stat = rustix::fs::fstat(&null).step(Phase::Root, 0, || "stat(/dev/null)".into())?;
     if !is_null(&stat) {
         return Err(StepError::new(Phase::Root, 0, "the container's /dev/null is not the null device"));
@@ -114,9 +133,15 @@ pub fn make_directory(root: &Root, cwd: &str) -> Result<(), StepError> {
     match root.directory(cwd) {
         // Not creatable (read-only root, /proc/self/fd/N, a file): chdir(2) says what is wrong.
         Ok(_)
-        | Err(Errno::ROFS | Errno::ACCESS | Errno::PERM | Errno::NOTDIR | Errno::NOENT | Errno::LOOP | Errno::XDEV) => {
-            Ok(())
-        }
+        | Err(
+            Errno::ROFS
+            | Errno::ACCESS
+            | Errno::PERM
+            | Errno::NOTDIR
+            | Errno::NOENT
+            | Errno::LOOP
+            | Errno::XDEV,
+        ) => Ok(()),
         Err(errno) => Err(errno).step(Phase::Cwd, 0, || format!("mkdir({cwd:?})")),
     }
 }
@@ -130,7 +155,8 @@ pub fn seal(plan: Seal, root: &Root) -> Result<(), StepError> {
     }
     if plan.readonly {
         let attr = MountAttr { attr_set: attr::RDONLY, ..MountAttr::default() };
-        mount_setattr(root.as_fd(), false, &attr).step(Phase::Seal, 1, || "mount_setattr(/, rdonly)".into())?;
+        mount_setattr(root.as_fd(), false, &attr)
+            .step(Phase::Seal, 1, || "mount_setattr(/, rdonly)".into())?;
     }
     rustix::process::umask(Mode::from_raw_mode(plan.umask));
     Ok(())

@@ -25,11 +25,13 @@ fn host_proc(phase: Phase, index: usize) -> Result<rustix::fd::OwnedFd, StepErro
 
 fn write(phase: Phase, index: usize, path: &str, value: &[u8]) -> Result<(), StepError> {
     let proc = host_proc(phase, index)?;
-    let file = rustix::fs::openat(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .step(phase, index, || format!("open(/proc/{path})"))?;
-    rustix::io::write(&file, value).step(phase, index, || {
-        format!("write(/proc/{path}, {:?})", String::from_utf8_lossy(value))
-    })?;
+    let file = rustix::fs::openat(&proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).step(
+        phase,
+        index,
+        || format!("open(/proc/{path})"),
+    )?;
+    rustix::io::write(&file, value)
+        .step(phase, index, || format!("write(/proc/{path}, {:?})", String::from_utf8_lossy(value)))?;
     Ok(())
 }
 

@@ -72,7 +72,8 @@ pub fn plan_devices(spec: &Spec, bind: bool) -> Result<Devices, Invalid> {
             .ok_or_else(|| Invalid::new(format!("{at}.type"), "unknown device type"))?
             .mode_bits();
         let number = |n: i64, name: &str| {
-            u32::try_from(n).map_err(|_| Invalid::new(format!("{at}.{name}"), format!("{n} is no device number")))
+            u32::try_from(n)
+                .map_err(|_| Invalid::new(format!("{at}.{name}"), format!("{n} is no device number")))
         };
         nodes.push(DeviceStep {
             kind,

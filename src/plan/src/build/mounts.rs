@@ -46,10 +46,8 @@ impl Mounts {
             (MountSource::Cgroup, Some(Attr { set: options.attr.attr_set(), clear: 0 }))
         } else {
             let mut set = options.attr.attr_set();
-            let mut parameters: Vec<(String, Option<String>)> = options
-                .data_params()
-                .map(|p| (p.key.to_string(), p.value.map(String::from)))
-                .collect();
+            let mut parameters: Vec<(String, Option<String>)> =
+                options.data_params().map(|p| (p.key.to_string(), p.value.map(String::from))).collect();
             parameters.extend(options.sb.fsconfig_keys().map(|key| (key.to_string(), None)));
             if set & attr::RDONLY != 0 {
                 // Mount points and nodes are still to be made in it.

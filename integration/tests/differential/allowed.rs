@@ -1,0 +1,65 @@
+//! Differences from runc that stay, as docs/runc-compat.md lists them.
+
+use creel_integration::Runtime;
+
+/// One difference.
+pub struct Row {
+    /// Name of the case, `*` for all.
+    pub case: &'static str,
+    /// Place in the observation; those below it are meant too.
+    pub at: &'static str,
+    /// Only beside a runc older than 1.x: creel does what newer ones do.
+    pub before: Option<u32>,
+    /// Why it stays.
+    pub reason: &'static str,
+}
+
+const fn old(case: &'static str, at: &'static str, reason: &'static str) -> Row {
+    Row { case, at, before: Some(2), reason }
+}
+
+const MASK: &str = "runc limits the size of the masks' tmpfs since 1.2";
+const MODE: &str = "a tmpfs without a mode takes that of its mount point since runc 1.2";
+
+/// All of them.
+pub const TABLE: &[Row] = &[
+    old("*", "stdout.mounts./proc/acpi.0.super", MASK),
+    old("*", "stdout.mounts./sys/firmware.0.super", MASK),
+    old("masked-paths", "stdout.mounts./secret.0.super", MASK),
+    old("mount-tmpfs", "stdout.access./mnt.stat.mode", "runc 1.1 overwrites the mode of the config"),
+    old("mount-tmpfs-bare", "stdout.mounts./mnt.0.super", MODE),
+    old("mount-tmpfs-readonly", "stdout.mounts./mnt.0.super", MODE),
+    old("mount-sync", "stdout.mounts./mnt.0.super", MODE),
+    old("mount-cleared-options", "stdout.mounts./mnt.0.super", MODE),
+    old("stacked", "stdout.mounts./mnt", MODE),
+    old("tmpcopyup", "stdout.mounts./data.0.super", MODE),
+    old("exec-environment", "stdout.env", "of two equal names runc keeps the place of the last since 1.2"),
+    old(
+        "environment-duplicates",
+        "stdout.env",
+        "of two equal names runc keeps the place of the last since 1.2",
+    ),
+    old("user-groups-duplicates", "stdout.status.Groups", "runc 1.1 drops groups that are given twice"),
+    old("user-large", "code", "runc 1.1 takes user ids above 2147483647 for errors"),
+    old("user-large", "stdout", "runc 1.1 takes user ids above 2147483647 for errors"),
+    old("user-large", "clean", "runc 1.1 takes user ids above 2147483647 for errors"),
+    old(
+        "capabilities-none",
+        "stdout.status",
+        "a config without capabilities leaves them alone since runc 1.2",
+    ),
+    old(
+        "capabilities-none-user",
+        "stdout.status",
+        "a config without capabilities leaves them alone since runc 1.2",
+    ),
+];
+
+/// The reason why `case` may differ at `at` from `reference`.
+pub fn reason(case: &str, at: &str, reference: &Runtime) -> Option<&'static str> {
+    let below =
+        |place: &str| at.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let old = |row: &Row| row.before.is_none_or(|minor| !reference.has_runc(minor));
+    let row = TABLE.iter().find(|row| (row.case == "*" || row.case == case) && below(row.at) && old(row))?;
+    Some(row.reason)
+}
