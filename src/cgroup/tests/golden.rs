@@ -81,7 +81,13 @@ fn cases() -> Vec<Case> {
     let [_, (_, v2), (_, hybrid)] = hosts();
     let limits = json!({ "memory": { "limit": 33_554_432 }, "pids": { "limit": 64 } });
     cases.push(Case { name: "rootless-v2".into(), host: v2, own: USER, path: "", resources: limits.clone() });
-    cases.push(Case { name: "limits-relative-hybrid".into(), host: hybrid, own: ROOT, path: "", resources: limits });
+    cases.push(Case {
+        name: "limits-relative-hybrid".into(),
+        host: hybrid,
+        own: ROOT,
+        path: "",
+        resources: limits,
+    });
     cases
 }
 
