@@ -21,3 +21,4 @@ mod seccomp;
 mod security;
 mod stdio;
 mod terminal;
+mod update;

@@ -35,6 +35,7 @@ mod state;
 mod store;
 mod terminal;
 mod undo;
+mod update;
 
 pub use api::*;
 pub use create::{create, dry_run};
@@ -49,3 +50,4 @@ pub use ps::pids;
 pub use run::run;
 pub use start::start;
 pub use state::{list, state};
+pub use update::update;
