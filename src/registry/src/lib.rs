@@ -4,6 +4,7 @@
 //! as root. Blocking HTTP/1.1 on rustls; everything public may be shared by threads.
 
 pub mod challenge;
+mod config;
 pub mod credentials;
 mod date;
 mod environment;
