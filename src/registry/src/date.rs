@@ -83,7 +83,8 @@ mod tests {
         for text in ["", "120", "Sun, 06 Now 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:37 CET"] {
             assert_eq!(parse_http(text), None, "{text}");
         }
-        for text in ["", "2024-02-29", "2024-13-01T00:00:00Z", "2024-02-29T25:00:00Z", "2024-02-29T00:00:00"] {
+        for text in ["", "2024-02-29", "2024-13-01T00:00:00Z", "2024-02-29T25:00:00Z", "2024-02-29T00:00:00"]
+        {
             assert_eq!(parse_rfc3339(text), None, "{text}");
         }
     }

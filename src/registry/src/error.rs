@@ -167,7 +167,11 @@ impl Error {
         if let Self::Everywhere(errors) = self {
             return errors.last().and_then(Self::status);
         }
-        if let Self::Denied { status, .. } | Self::Status { status, .. } = self { Some(*status) } else { None }
+        if let Self::Denied { status, .. } | Self::Status { status, .. } = self {
+            Some(*status)
+        } else {
+            None
+        }
     }
 
     /// Whether the registry says that it does not have what was asked for.

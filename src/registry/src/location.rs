@@ -128,7 +128,10 @@ mod tests {
         let cases = [
             ("https://cdn.example/b?sig=1#f", Some("https://cdn.example/b?sig=1")),
             ("//cdn.example/b", Some("https://cdn.example/b")),
-            ("/v2/a/blobs/uploads/7?state=x", Some("https://registry.example:5000/v2/a/blobs/uploads/7?state=x")),
+            (
+                "/v2/a/blobs/uploads/7?state=x",
+                Some("https://registry.example:5000/v2/a/blobs/uploads/7?state=x"),
+            ),
             ("7", Some("https://registry.example:5000/v2/a/blobs/uploads/7")),
             ("?n=2", Some("https://registry.example:5000/v2/a/blobs/uploads/?n=2")),
             ("file:///etc/passwd", None),
@@ -152,7 +155,10 @@ mod tests {
 
     #[test]
     fn the_next_link_is_found_among_others() {
-        assert_eq!(next_link("</v2/a/tags/list?last=b&n=2>; rel=\"next\""), Some("/v2/a/tags/list?last=b&n=2"));
+        assert_eq!(
+            next_link("</v2/a/tags/list?last=b&n=2>; rel=\"next\""),
+            Some("/v2/a/tags/list?last=b&n=2")
+        );
         assert_eq!(next_link("</p>; rel=prev, </n>; title=x; rel=\"last next\""), Some("/n"));
         assert_eq!(next_link("</p>; rel=prev"), None);
         assert_eq!(next_link("</p"), None);

@@ -131,9 +131,11 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => file_error(path, "not found, but its certificate is there"),
-        _ => file_error(path, error),
+    std::fs::read(path).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            return file_error(path, "not found, but its certificate is there");
+        }
+        file_error(path, error)
     })
 }
 

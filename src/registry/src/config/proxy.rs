@@ -24,7 +24,11 @@ enum Exempt {
     /// An address block.
     Block(IpAddr, u8),
     /// A host and, unless `only_below`, also that name itself; of one port or of all.
-    Host { name: String, port: Option<u16>, only_below: bool },
+    Host {
+        name: String,
+        port: Option<u16>,
+        only_below: bool,
+    },
 }
 
 impl Proxies {

@@ -111,10 +111,12 @@ impl Registries {
     }
 
     fn merge(&mut self, text: &str, path: &Path) -> Result<(), Error> {
-        let document: Document =
-            toml::from_str(text).map_err(|error| file_error(path, error.message()))?;
+        let document: Document = toml::from_str(text).map_err(|error| file_error(path, error.message()))?;
         if document.registries.is_some() {
-            return Err(file_error(path, "version 1 of the format ([registries.*]); rewrite it as [[registry]]"));
+            return Err(file_error(
+                path,
+                "version 1 of the format ([registries.*]); rewrite it as [[registry]]",
+            ));
         }
         if let Some(search) = document.unqualified_search_registries {
             self.search = search;
@@ -166,8 +168,17 @@ impl Registries {
         let rest = &name[length..];
         let mut endpoints = Vec::new();
         for mirror in &table.mirror {
-            let pull = if table.mirror_by_digest_only { PullFromMirror::DigestOnly } else { mirror.pull_from_mirror };
-            endpoints.push(endpoint(&format!("{}{rest}", mirror.location), mirror.insecure, Some(pull), path)?);
+            let pull = if table.mirror_by_digest_only {
+                PullFromMirror::DigestOnly
+            } else {
+                mirror.pull_from_mirror
+            };
+            endpoints.push(endpoint(
+                &format!("{}{rest}", mirror.location),
+                mirror.insecure,
+                Some(pull),
+                path,
+            )?);
         }
         let own = if table.location.is_empty() { name.clone() } else { format!("{}{rest}", table.location) };
         endpoints.push(endpoint(&own, table.insecure, None, path)?);
@@ -177,8 +188,9 @@ impl Registries {
 
 impl Table {
     fn check(&mut self, path: &Path) -> Result<(), Error> {
-        for location in
-            [&self.prefix, &self.location].into_iter().chain(self.mirror.iter().map(|mirror| &mirror.location))
+        for location in [&self.prefix, &self.location]
+            .into_iter()
+            .chain(self.mirror.iter().map(|mirror| &mirror.location))
         {
             if location.contains("://") {
                 return Err(file_error(path, format!("\"{location}\": a location has no scheme")));
@@ -218,7 +230,8 @@ fn matched(prefix: &str, name: &str) -> Option<usize> {
         let (suffix, path) = suffix.split_at(suffix.find('/').unwrap_or(suffix.len()));
         let host = name.split('/').next()?;
         let bare = if suffix.contains(':') { host } else { host.split(':').next()? };
-        let covered = bare.len() > suffix.len() && bare.ends_with(suffix) && name[host.len()..].starts_with(path);
+        let covered =
+            bare.len() > suffix.len() && bare.ends_with(suffix) && name[host.len()..].starts_with(path);
         (suffix.starts_with('.') && covered).then_some(host.len() + path.len())?
     } else {
         name.starts_with(prefix).then_some(prefix.len())?
@@ -316,9 +329,21 @@ mod tests {
     fn the_longest_prefix_decides_where_to_ask() {
         let conf = registries(CONF).unwrap();
         let cases: &[(&str, &str, &[&str])] = &[
-            ("docker.io", "team/app", &["mirror.example:5000/hub/team/app", "second.example/team/app", "docker.io/team/app"]),
+            (
+                "docker.io",
+                "team/app",
+                &["mirror.example:5000/hub/team/app", "second.example/team/app", "docker.io/team/app"],
+            ),
             ("docker.io", "library/x", &["b.example/official/x"]),
-            ("docker.io", "library-x/y", &["mirror.example:5000/hub/library-x/y", "second.example/library-x/y", "docker.io/library-x/y"]),
+            (
+                "docker.io",
+                "library-x/y",
+                &[
+                    "mirror.example:5000/hub/library-x/y",
+                    "second.example/library-x/y",
+                    "docker.io/library-x/y",
+                ],
+            ),
             ("other.example", "x", &["other.example/x"]),
             ("a.corp.example:5000", "x", &["a.corp.example:5000/x"]),
             ("corp.example", "x", &["corp.example/x"]),
@@ -327,7 +352,11 @@ mod tests {
             ("docker.io:5000", "x", &["docker.io:5000/x"]),
         ];
         for (registry, repository, expected) in cases {
-            assert_eq!(names(&conf.endpoints(registry, repository).unwrap()), *expected, "{registry}/{repository}");
+            assert_eq!(
+                names(&conf.endpoints(registry, repository).unwrap()),
+                *expected,
+                "{registry}/{repository}"
+            );
         }
         let hub = conf.endpoints("docker.io", "a/b").unwrap();
         assert!(hub[0].insecure && !hub[2].insecure);
@@ -348,7 +377,10 @@ mod tests {
             ("[[registry]]\nlocation = 'https://a.example'", "has no scheme"),
             ("[[registry]]\nblocked = true", "neither prefix nor location"),
             ("[[registry]]\nlocation = 'a'\n[[registry.mirror]]\ninsecure = true", "mirror without"),
-            ("[[registry]]\nlocation = 'a'\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = 'b'\npull-from-mirror = 'tag-only'", "exclude"),
+            (
+                "[[registry]]\nlocation = 'a'\nmirror-by-digest-only = true\n[[registry.mirror]]\nlocation = 'b'\npull-from-mirror = 'tag-only'",
+                "exclude",
+            ),
             ("[[registry]", "registries.conf: "),
             ("[[registry]]\ninsecure = 3", "registries.conf: "),
         ];
@@ -368,14 +400,20 @@ mod tests {
         };
         let at = |location: &str| format!("[[registry]]\nprefix = 'a.example'\nlocation = '{location}'\n");
         write("etc/containers/registries.conf", &at("system.example"));
-        write("etc/containers/registries.conf.d/00-names.conf", "[aliases]\nx = 'one.example/x'\ny = 'one.example/y'");
+        write(
+            "etc/containers/registries.conf.d/00-names.conf",
+            "[aliases]\nx = 'one.example/x'\ny = 'one.example/y'",
+        );
         write("etc/containers/registries.conf.d/ignored.txt", "nonsense");
         let environment = Environment::new(1000, [("HOME", dir.path())]);
         let load = || Registries::load(&environment, &dir.path().join("etc"));
         assert_eq!(names(&load().unwrap().endpoints("a.example", "x").unwrap()), ["system.example/x"]);
         write(".config/containers/registries.conf", &at("user.example"));
         assert_eq!(names(&load().unwrap().endpoints("a.example", "x").unwrap()), ["user.example/x"]);
-        write(".config/containers/registries.conf.d/10.conf", &format!("{}[aliases]\nx = ''", at("drop.example")));
+        write(
+            ".config/containers/registries.conf.d/10.conf",
+            &format!("{}[aliases]\nx = ''", at("drop.example")),
+        );
         let loaded = load().unwrap();
         assert_eq!(names(&loaded.endpoints("a.example", "x").unwrap()), ["drop.example/x"]);
         assert_eq!((loaded.alias("x"), loaded.alias("y")), (None, Some("one.example/y")));

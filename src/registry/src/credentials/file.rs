@@ -16,8 +16,7 @@ use crate::error::Error;
 /// Files are hand-edited, and some tools leave the padding out.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
+    GeneralPurposeConfig::new().with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent),
 );
 
 /// A place where credentials may be.
@@ -90,7 +89,9 @@ impl AuthFile {
             serde_json::from_str(&text)
         };
         document.map(Some).map_err(|error| {
-            self.error(format!("{error}; repair it, or name another file with --authfile or REGISTRY_AUTH_FILE"))
+            self.error(format!(
+                "{error}; repair it, or name another file with --authfile or REGISTRY_AUTH_FILE"
+            ))
         })
     }
 

@@ -198,7 +198,8 @@ impl Call<'_> {
             .filter(|dir| dir.starts_with('/'))
             .map(|dir| Path::new(dir).join(&program))
             .find(|file| {
-                std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+                std::fs::metadata(file)
+                    .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
             })
             .ok_or_else(|| self.error("not found in PATH; install it, or take it out of the file".into()))
     }
@@ -241,7 +242,10 @@ mod tests {
         install(
             dir.path(),
             "own",
-            &format!("read host; echo \"$1 $host\" > {}; echo '{{\"Username\":\"u\",\"Secret\":\"s\"}}'", got.display()),
+            &format!(
+                "read host; echo \"$1 $host\" > {}; echo '{{\"Username\":\"u\",\"Secret\":\"s\"}}'",
+                got.display()
+            ),
         );
         install(dir.path(), "token", "cat >&2; echo '{\"Username\":\"<token>\",\"Secret\":\"t\"}'");
         install(dir.path(), "none", "echo credentials not found in native keychain; exit 1");

@@ -198,7 +198,10 @@ mod tests {
         let search = format!("{}:/usr/bin:/bin", dir.path().display());
         let environment = Environment::new(1000, [("PATH", search.as_str())]);
         let store = Store::new(&environment, Some(&path)).unwrap();
-        assert_eq!(store.store("a.example", &password()).unwrap(), Stored::Helper("docker-credential-box".into()));
+        assert_eq!(
+            store.store("a.example", &password()).unwrap(),
+            Stored::Helper("docker-credential-box".into())
+        );
         let text = std::fs::read_to_string(&kept).unwrap();
         assert_eq!(text, r#"{"Secret":"p","ServerURL":"a.example","Username":"u"}"#);
         assert!(!std::fs::read_to_string(&path).unwrap().contains("auths"));

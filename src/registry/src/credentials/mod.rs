@@ -79,9 +79,7 @@ impl Store {
     /// When no directory for a file is known: neither `HOME` nor `XDG_RUNTIME_DIR` is set.
     pub fn new(environment: &Environment, authfile: Option<&Path>) -> Result<Self, Error> {
         let environment = environment.clone();
-        if let Some(path) =
-            authfile.map(Path::to_owned).or_else(|| environment.path("REGISTRY_AUTH_FILE"))
-        {
+        if let Some(path) = authfile.map(Path::to_owned).or_else(|| environment.path("REGISTRY_AUTH_FILE")) {
             let files = vec![file::AuthFile::current(path.clone())];
             return Ok(Self { files, written: path, environment });
         }
