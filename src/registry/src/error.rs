@@ -60,7 +60,7 @@ pub enum Error {
         /// What was sent.
         tried: Tried,
         /// The name to log in to.
-        registry: String,
+        registry: Box<str>,
     },
     /// Any other status that is not the one asked for.
     Status {

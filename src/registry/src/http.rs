@@ -281,7 +281,7 @@ impl Response {
     /// The error of a credential that was refused, or of none.
     pub(crate) fn denial(self, tried: Tried, registry: &str) -> Error {
         let (host, request, status) = (self.origin.name(), self.request.clone(), self.status);
-        Error::Denied { host, request, status, reason: self.reason(), tried, registry: registry.to_owned() }
+        Error::Denied { host, request, status, reason: self.reason(), tried, registry: registry.into() }
     }
 
     /// The server's words. An explanation that breaks off is still one; a page for people is none.

@@ -19,7 +19,7 @@ use super::list::{Listed, referrers_tag};
 use super::manifest::CONTENT_DIGEST;
 use super::remote::{Ask, Remote};
 use crate::auth::Scopes;
-use crate::error::Error;
+use crate::error::{Error, Fault};
 use crate::http::{Payload, Response};
 use crate::location;
 
@@ -321,6 +321,12 @@ impl Push<'_> {
     fn standing(&self, session: &Uri) -> Result<(Uri, u64), Error> {
         let request = self.remote.request_at(Method::GET, session.clone())?;
         let response = self.send(request, &mut Payload::None)?;
+        if response.status == 404 {
+            // docker-registry gives up an upload whose last answer was lost: the location that creel
+            // has then tells of fewer bytes than are there. The whole upload starts again.
+            let (host, fault) = (response.origin.name(), Fault::Broken);
+            return Err(Error::Unreachable { host, fault, cause: "the registry gave up the upload".into() });
+        }
         if response.status != 204 {
             return Err(response.refusal());
         }

@@ -91,8 +91,16 @@ impl Remote {
             let is_own = auth::is_own(&response, &own);
             if response.status == 401 && is_own && answers < MAX_CHALLENGES {
                 let again = self.session.challenged(&response, authorization.as_ref(), ask.scopes, &means)?;
-                // A stream was read from: only its owner can start it again.
-                if again && !once {
+                if again && once {
+                    // The stream was read from: only its owner can start it again.
+                    let (host, fault) = (own.name(), Fault::Broken);
+                    return Err(Error::Unreachable {
+                        host,
+                        fault,
+                        cause: "let in no longer within an upload".into(),
+                    });
+                }
+                if again {
                     response.drain();
                     continue;
                 }
