@@ -74,8 +74,8 @@ impl Retry {
         if failed >= self.attempts || !is_transient(error) {
             return None;
         }
-        if let Error::Status { retry_after: Some(seconds), .. } = error {
-            let asked = Duration::from_secs(*seconds);
+        if let Some(seconds) = retry_after(error) {
+            let asked = Duration::from_secs(seconds);
             return (asked <= self.patience).then_some(asked);
         }
         let full = self.first.saturating_mul(1 << (failed - 1).min(16)).min(self.longest);
@@ -85,12 +85,25 @@ impl Retry {
     }
 }
 
+/// The wish of the server, or of the registry itself where mirrors were asked too.
+fn retry_after(error: &Error) -> Option<u64> {
+    if let Error::Everywhere(errors) = error {
+        return errors.last().and_then(retry_after);
+    }
+    if let Error::Status { retry_after, .. } = error { *retry_after } else { None }
+}
+
 /// Whether the same request may succeed a little later.
 pub(crate) fn is_transient(error: &Error) -> bool {
     match error {
         Error::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504),
         Error::Unreachable { fault, .. } => matches!(fault, Fault::Timeout | Fault::Broken),
-        Error::Everywhere(errors) => errors.iter().any(is_transient),
+        // What the registry itself has answered for good does not change by a mirror's recovery.
+        Error::Everywhere(errors) => {
+            let last = errors.last();
+            last.is_some_and(|last| is_transient(last) || last.status().is_none())
+                && errors.iter().any(is_transient)
+        }
         Error::Denied { .. }
         | Error::TooLarge { .. }
         | Error::WrongDigest { .. }
@@ -152,6 +165,21 @@ mod tests {
         assert_eq!((ok, tries, waits), (true, 3, vec![Duration::from_secs(7), Duration::ZERO]));
         let (ok, tries, waits) = run(vec![status(429, Some(3600))]);
         assert_eq!((ok, tries, waits.len()), (false, 1, 0));
+    }
+
+    #[test]
+    fn the_registrys_answer_counts_and_not_its_mirrors() {
+        let gone = || Error::Unreachable {
+            host: "m.example".into(),
+            fault: crate::error::Fault::Refused,
+            cause: "connection refused".into(),
+        };
+        let (ok, tries, _) = run(vec![Error::Everywhere(vec![status(503, None), status(404, None)])]);
+        assert_eq!((ok, tries), (false, 1));
+        let (ok, tries, _) = run(vec![Error::Everywhere(vec![status(503, None), gone()])]);
+        assert_eq!((ok, tries), (true, 2));
+        let (ok, _, waits) = run(vec![Error::Everywhere(vec![gone(), status(429, Some(9))])]);
+        assert_eq!((ok, waits), (true, vec![Duration::from_secs(9)]));
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub(crate) struct Session {
     serial: AtomicU64,
     /// The token server takes no POST.
     get_only: AtomicBool,
+    /// Nobody answered at all; of a mirror, which is then left out.
+    pub(crate) absent: AtomicBool,
 }
 
 /// What a session needs to fetch a token.
@@ -115,6 +117,7 @@ impl Session {
             slots: Mutex::new(HashMap::new()),
             serial: AtomicU64::new(0),
             get_only: AtomicBool::new(false),
+            absent: AtomicBool::new(false),
         }
     }
 

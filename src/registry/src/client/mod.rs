@@ -225,24 +225,29 @@ impl Repository {
         self.remotes[0].retry()
     }
 
-    /// Asks the places in order until one answers; all errors when none does.
+    /// Asks the places in order until one answers; all errors when none does. A round that fails for
+    /// passing reasons is followed by another: the next mirror comes before a wait for the first.
     fn first<T>(
         &self,
         wanted: impl Fn(Option<PullFromMirror>) -> bool,
         mut ask: impl FnMut(&Remote) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut errors = Vec::new();
-        for remote in self.remotes.iter().filter(|remote| wanted(remote.mirror())) {
-            match self.retry().run(|| ask(remote)) {
-                Ok(value) => return Ok(value),
-                // Without mirrors the error stands for itself.
-                Err(error) => errors.push(error),
+        self.retry().run(|| {
+            let mut errors = Vec::new();
+            for remote in
+                self.remotes.iter().filter(|remote| wanted(remote.mirror()) && !remote.is_given_up())
+            {
+                match ask(remote) {
+                    Ok(value) => return Ok(value),
+                    Err(error) => {
+                        remote.give_up_if_absent(&error);
+                        errors.push(error);
+                    }
+                }
             }
-        }
-        match errors.len() {
-            1 => Err(errors.remove(0)),
-            _ => Err(Error::Everywhere(errors)),
-        }
+            // Without mirrors the error stands for itself.
+            Err(if errors.len() == 1 { errors.remove(0) } else { Error::Everywhere(errors) })
+        })
     }
 }
 

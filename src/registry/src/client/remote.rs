@@ -1,5 +1,6 @@
 //! One place of one repository: which URL it has, and requests that let themselves in.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use ureq::http::{Method, Uri};
@@ -40,6 +41,18 @@ impl Remote {
 
     pub(super) fn mirror(&self) -> Option<PullFromMirror> {
         self.endpoint.mirror
+    }
+
+    /// A mirror that is not there is asked once: each further request would wait for it again.
+    pub(super) fn give_up_if_absent(&self, error: &Error) {
+        if let Error::Unreachable { fault: Fault::Refused | Fault::UnknownHost | Fault::Tls, .. } = error {
+            self.session.absent.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The registry itself is never given up.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.mirror().is_some() && self.session.absent.load(Ordering::Relaxed)
     }
 
     pub(super) fn retry(&self) -> &Retry {

@@ -12,7 +12,7 @@ use crate::harness::certs::Authority;
 use crate::harness::registry::Registry;
 use crate::harness::server::{Heard, Reply, Server, forward};
 use crate::harness::token::{REFRESH, SERVICE, Takes, TokenServer};
-use crate::harness::{Home, bytes, digest, push, push_image, read};
+use crate::harness::{Home, bytes, digest, push, push_image, read, skip};
 
 fn ann() -> Login {
     Login::from(("ann", "s3cret:x"))
@@ -30,7 +30,7 @@ fn auth_json(host: &str, user: &str, password: &str) -> String {
 fn a_registry_with_htpasswd_lets_in_whoever_knows_the_password() {
     let test = "a_registry_with_htpasswd_lets_in_whoever_knows_the_password";
     let Ok(made) = Command::new("htpasswd").args(["-Bbn", "ann", "s3cret:x"]).output() else {
-        eprintln!("skip: {test}: htpasswd is not installed");
+        skip(test, "htpasswd is not installed");
         return;
     };
     let home = Home::new();
@@ -59,6 +59,41 @@ fn a_registry_with_htpasswd_lets_in_whoever_knows_the_password() {
     push_image(&repository, "v1", &layer);
     assert_eq!(read(&home.repository(host, "app"), &layer).unwrap(), layer);
     assert_eq!(home.pauses(), []);
+}
+
+#[test]
+fn a_login_serves_skopeo_and_skopeos_serves_creel() {
+    let test = "a_login_serves_skopeo_and_skopeos_serves_creel";
+    let Some(tokens) = tokens(test, Takes::GetAndPost) else { return };
+    let host = &tokens.registry.host;
+    let home = Home::new();
+    let authfile = home.path().join(".config/containers/auth.json");
+    let skopeo = |args: &[&str]| {
+        Command::new("skopeo")
+            .args(args)
+            .env("REGISTRY_AUTH_FILE", &authfile)
+            .env("HOME", home.path())
+            .output()
+    };
+    let login = ["login", "--tls-verify=false", "-u", "ann", "-p", "s3cret:x", host.as_str()];
+    let Ok(made) = skopeo(&login) else {
+        skip(test, "skopeo is not installed");
+        return;
+    };
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    push_image(&home.repository(host, "team/app"), "v1", &bytes(1000));
+
+    std::fs::remove_file(&authfile).unwrap();
+    let named =
+        Home { variables: vec![("REGISTRY_AUTH_FILE".into(), authfile.to_str().unwrap().into())], ..home };
+    named.client().credentials().store(host, &ann()).unwrap();
+    let skopeo = Command::new("skopeo")
+        .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{host}/team/app:v1")])
+        .env("REGISTRY_AUTH_FILE", &authfile)
+        .output()
+        .unwrap();
+    assert!(skopeo.status.success(), "{}", String::from_utf8_lossy(&skopeo.stderr));
+    assert_eq!(skopeo.stdout, named.repository(host, "team/app").manifest("v1").unwrap().bytes);
 }
 
 struct Tokens {

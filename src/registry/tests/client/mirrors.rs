@@ -48,6 +48,36 @@ fn mirrors_are_asked_in_order_and_the_registry_last() {
 }
 
 #[test]
+fn a_mirror_that_is_busy_is_passed_by_and_one_that_is_gone_left_out() {
+    let test = "a_mirror_that_is_busy_is_passed_by_and_one_that_is_gone_left_out";
+    let Some(registry) = Registry::plain(test) else { return };
+    push_image(&Home::new().repository(&registry.host, "app"), "v1", &bytes(10));
+    let busy = Server::start(|heard| Reply::new(if heard.target == "/v2/" { 200 } else { 503 }, ""));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = listener.local_addr().unwrap();
+    drop(listener);
+    let home = Home::new();
+    home.write(
+        ".config/containers/registries.conf",
+        format!(
+            "[[registry]]\nprefix = 'registry.example'\nlocation = '{}'\n\
+             [[registry.mirror]]\nlocation = '{gone}'\n[[registry.mirror]]\nlocation = '{}'\n",
+            registry.host,
+            busy.host()
+        ),
+    );
+    let repository = home.repository("registry.example", "app");
+    repository.manifest("v1").unwrap();
+    repository.manifest("v1").unwrap();
+    assert_eq!(busy.count("GET", "/manifests/"), 2);
+    assert_eq!(home.pauses(), []);
+    // The registry's own answer ends it, and the mirror that is gone has no part in the message.
+    let error = repository.manifest("v2").unwrap_err().to_string();
+    assert!(!error.contains(&gone.to_string()) && error.contains(&busy.host()), "{error}");
+    assert_eq!(home.pauses(), []);
+}
+
+#[test]
 fn a_mirrors_wrong_bytes_are_not_taken() {
     let Some(registry) = Registry::plain("a_mirrors_wrong_bytes_are_not_taken") else { return };
     let layer = bytes(1000);

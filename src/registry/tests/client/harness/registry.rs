@@ -32,7 +32,7 @@ impl Registry {
             .stderr(Stdio::piped())
             .spawn();
         let Ok(mut child) = spawned else {
-            eprintln!("skip: {test}: docker-registry is not installed");
+            super::skip(test, "docker-registry is not installed");
             return None;
         };
         let (tell, told) = mpsc::channel();

@@ -128,7 +128,7 @@ fn decode(text: &str) -> Vec<(String, String)> {
                 bytes.push(u8::from_str_radix(std::str::from_utf8(hex).unwrap(), 16).unwrap());
                 rest = tail;
             } else {
-                bytes.push(first);
+                bytes.push(if first == b'+' { b' ' } else { first });
             }
         }
         String::from_utf8(bytes).unwrap()
