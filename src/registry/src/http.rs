@@ -13,6 +13,7 @@ use std::time::Duration;
 use ureq::http::header::{self, HeaderName};
 use ureq::http::{HeaderMap, HeaderValue, Method, Uri};
 use ureq::tls::{RootCerts, TlsConfig};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, SendBody};
 
 use crate::config::certs::Certificates;
@@ -20,6 +21,7 @@ use crate::config::proxy::Proxies;
 use crate::date;
 use crate::error::{Error, Fault, Tried, one_line};
 use crate::location::{self, Origin};
+use crate::reach::{self, BeyondResolver, Reach};
 
 /// Docker stops after ten as well.
 const MAX_REDIRECTS: usize = 10;
@@ -45,11 +47,12 @@ pub(crate) struct Request {
     /// Sent to the origin of `uri` only.
     pub(crate) authorization: Option<HeaderValue>,
     pub(crate) trust: Trust,
+    pub(crate) reach: Reach,
 }
 
 impl Request {
     pub(crate) fn new(method: Method, uri: Uri, trust: Trust) -> Self {
-        Self { method, uri, headers: HeaderMap::new(), authorization: None, trust }
+        Self { method, uri, headers: HeaderMap::new(), authorization: None, trust, reach: Reach::Anywhere }
     }
 
     /// With a header whose value creel made; one that is no header value is left out.
@@ -89,7 +92,7 @@ pub(crate) struct Connections {
     pub(crate) connect: Duration,
     /// Between two pieces of an answer.
     pub(crate) idle: Duration,
-    pub(crate) agents: Mutex<HashMap<(Origin, Trust), Agent>>,
+    pub(crate) agents: Mutex<HashMap<(Origin, Trust, Reach), Agent>>,
 }
 
 impl Connections {
@@ -124,7 +127,15 @@ impl Connections {
 
     fn exchange(&self, request: &Request, payload: Payload<'_>) -> Result<Response, Error> {
         let origin = origin_of(&request.uri)?;
-        let agent = self.agent(&origin, request.trust)?;
+        if request.reach == Reach::Beyond {
+            // An address needs no resolver, and a proxy does not use this one.
+            let literal = origin.host.trim_matches(['[', ']']).parse().ok();
+            if let Some(address) = literal.filter(|address| reach::is_near(*address)) {
+                let (host, fault) = (origin.name(), Fault::Refused);
+                return Err(Error::Unreachable { host, fault, cause: reach::refusal(address) });
+            }
+        }
+        let agent = self.agent(&origin, request.trust, request.reach)?;
         let answer = match payload {
             Payload::None => run(&agent, request, ()),
             Payload::Bytes(bytes) => run(&agent, request, bytes),
@@ -152,12 +163,13 @@ impl Connections {
         }
     }
 
-    fn agent(&self, origin: &Origin, trust: Trust) -> Result<Agent, Error> {
+    fn agent(&self, origin: &Origin, trust: Trust, reach: Reach) -> Result<Agent, Error> {
         let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (origin.clone(), trust);
+        let key = (origin.clone(), trust, reach);
         if let Some(agent) = agents.get(&key) {
             return Ok(agent.clone());
         }
+        let proxy = self.proxies.choose(origin);
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -170,11 +182,18 @@ impl Connections {
             .timeout_connect(Some(self.connect))
             .timeout_per_read(Some(self.idle))
             .timeout_per_write(Some(self.idle))
-            .proxy(self.proxies.choose(origin));
+            .proxy(proxy.clone());
         if origin.https {
             config = config.tls_config(self.tls(origin, trust)?);
         }
-        let agent = config.build().new_agent();
+        let agent = match reach {
+            Reach::Anywhere => config.build().new_agent(),
+            Reach::Beyond => Agent::with_parts(
+                config.build(),
+                DefaultConnector::default(),
+                BeyondResolver::new(proxy.as_ref()),
+            ),
+        };
         agents.insert(key, agent.clone());
         Ok(agent)
     }
@@ -398,6 +417,8 @@ fn failure(origin: &Origin, error: &ureq::Error, connect: Duration, idle: Durati
         ureq::Error::Tls(words) => (Fault::Tls, (*words).into()),
         ureq::Error::ConnectProxyFailed(words) => (Fault::Proxy, format!("proxy: {}", one_line(words))),
         ureq::Error::ConnectionFailed => (Fault::Refused, "no connection".into()),
+        // This crate's own resolver.
+        ureq::Error::Other(words) => (Fault::Refused, words.to_string()),
         other => (Fault::Broken, one_line(&other.to_string())),
     };
     Error::Unreachable { host: origin.name(), fault, cause }

@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod http;
 mod location;
+mod reach;
 mod retry;
 
 pub use client::{

@@ -16,7 +16,7 @@ use ureq::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_RANGE, RANGE
 use super::Repository;
 use super::remote::{Ask, Remote};
 use crate::error::{Error, Fault};
-use crate::http::{Payload, Response, read_failure};
+use crate::http::{Payload, Request, Response, read_failure};
 use crate::location::Origin;
 
 /// Progress that makes up for a broken connection: a link that carries this much between two breaks is
@@ -28,6 +28,8 @@ pub struct Blob {
     repository: Repository,
     digest: Digest,
     size: u64,
+    /// Where else it may be, when the registry does not have it.
+    urls: Vec<String>,
     position: u64,
     body: Option<Body>,
     /// Breaks since the last real progress, and where that began.
@@ -51,6 +53,21 @@ impl Repository {
     /// Whatever keeps every place from answering; [`Error::WrongSize`] when the server's blob is longer
     /// or shorter than `size`.
     pub fn blob(&self, digest: &Digest, size: u64, offset: u64) -> Result<Blob, Error> {
+        self.open_blob(digest, size, offset, Vec::new())
+    }
+
+    /// Opens the blob of a descriptor like [`Repository::blob`], from the descriptor's `urls` when the
+    /// registry does not have it: layers that may not be distributed lie there. They get no credential,
+    /// and lead neither to this machine nor to its link.
+    ///
+    /// # Errors
+    /// As [`Repository::blob`]; a digest of an unknown algorithm.
+    pub fn blob_of(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob, Error> {
+        let digest = descriptor.digest().map_err(|error| Error::Invalid(error.to_string()))?;
+        self.open_blob(&digest, descriptor.size, offset, descriptor.urls.clone())
+    }
+
+    fn open_blob(&self, digest: &Digest, size: u64, offset: u64, urls: Vec<String>) -> Result<Blob, Error> {
         if offset > size {
             return Err(Error::Invalid(format!("{digest}: offset {offset} is past its {size} bytes")));
         }
@@ -58,6 +75,7 @@ impl Repository {
             repository: self.clone(),
             digest: digest.clone(),
             size,
+            urls,
             position: offset,
             body: None,
             breaks: 0,
@@ -127,10 +145,28 @@ impl Blob {
     }
 
     fn open(&mut self) -> Result<(), Error> {
-        let (digest, size, position) = (&self.digest, self.size, self.position);
-        let body = self.repository.first(|_| true, |remote| open_at(remote, digest, size, position))?;
+        let part = Part { digest: &self.digest, size: self.size, position: self.position };
+        let found = self.repository.first(|_| true, |remote| part.at_registry(remote));
+        let body = match found {
+            Err(error) if error.is_not_found() && !self.urls.is_empty() => {
+                self.open_elsewhere(error, &part)?
+            }
+            other => other?,
+        };
         self.body = Some(body);
         Ok(())
+    }
+
+    fn open_elsewhere(&self, absent: Error, part: &Part<'_>) -> Result<Body, Error> {
+        let remote = self.repository.registry()?;
+        let mut errors = vec![absent];
+        for url in &self.urls {
+            match self.repository.retry().run(|| part.at_url(remote, url)) {
+                Ok(body) => return Ok(body),
+                Err(error) => errors.push(error),
+            }
+        }
+        Err(Error::Everywhere(errors))
     }
 
     /// Takes note of a break: an error when there were too many.
@@ -210,52 +246,65 @@ impl Body {
     }
 }
 
-fn open_at(remote: &Remote, digest: &Digest, size: u64, position: u64) -> Result<Body, Error> {
-    let mut request =
-        remote.request(Method::GET, &format!("blobs/{digest}"))?.with(ACCEPT_ENCODING, "identity");
-    if position > 0 {
-        request = request.with(RANGE, &format!("bytes={position}-"));
-    }
-    let response = remote.send(&Ask { request, scopes: &remote.pull_scopes() }, &mut Payload::None)?;
-    if let Some(encoding) = response.header(CONTENT_ENCODING).filter(|e| !e.eq_ignore_ascii_case("identity"))
-    {
-        return Err(response.malformed(format!("sent as {encoding}, which was not asked for")));
-    }
-    let skip = match response.status {
-        200 => {
-            check_size(&response, digest, size, response.length())?;
-            position
-        }
-        206 if position > 0 => {
-            let (start, total) = content_range(&response)
-                .ok_or_else(|| response.malformed("206 without a usable Content-Range"))?;
-            check_size(&response, digest, size, total)?;
-            if start != position {
-                return Err(
-                    response.malformed(format!("asked for bytes from {position}, got them from {start}"))
-                );
-            }
-            check_size(
-                &response,
-                digest,
-                size,
-                response.length().map(|length| start.saturating_add(length)),
-            )?;
-            0
-        }
-        206 => return Err(response.malformed("a part, though the whole was asked for")),
-        _ => return Err(response.refusal()),
-    };
-    Ok(Body { origin: response.origin.clone(), reader: response.into_reader(), skip })
+/// What is still to be read of a blob.
+struct Part<'a> {
+    digest: &'a Digest,
+    size: u64,
+    position: u64,
 }
 
-fn check_size(response: &Response, digest: &Digest, size: u64, actual: Option<u64>) -> Result<(), Error> {
-    match actual {
-        Some(actual) if actual != size => {
-            let (host, what) = (response.origin.name(), digest.to_string());
-            Err(Error::WrongSize { host, what, expected: size, actual })
+impl Part<'_> {
+    fn at_registry(&self, remote: &Remote) -> Result<Body, Error> {
+        let request = self.ranged(remote.request(Method::GET, &format!("blobs/{}", self.digest))?);
+        let response = remote.send(&Ask { request, scopes: &remote.pull_scopes() }, &mut Payload::None)?;
+        self.body(response)
+    }
+
+    fn at_url(&self, remote: &Remote, url: &str) -> Result<Body, Error> {
+        self.body(remote.fetch_elsewhere(url, |request| self.ranged(request))?)
+    }
+
+    fn ranged(&self, request: Request) -> Request {
+        let request = request.with(ACCEPT_ENCODING, "identity");
+        if self.position == 0 { request } else { request.with(RANGE, &format!("bytes={}-", self.position)) }
+    }
+
+    fn body(&self, response: Response) -> Result<Body, Error> {
+        let encoding =
+            response.header(CONTENT_ENCODING).filter(|text| !text.eq_ignore_ascii_case("identity"));
+        if let Some(encoding) = encoding {
+            return Err(response.malformed(format!("sent as {encoding}, which was not asked for")));
         }
-        _ => Ok(()),
+        let skip = match response.status {
+            200 => {
+                self.check_size(&response, response.length())?;
+                self.position
+            }
+            206 if self.position > 0 => {
+                let (start, total) = content_range(&response)
+                    .ok_or_else(|| response.malformed("206 without a usable Content-Range"))?;
+                self.check_size(&response, total)?;
+                if start != self.position {
+                    let why = format!("asked for bytes from {}, got them from {start}", self.position);
+                    return Err(response.malformed(why));
+                }
+                self.check_size(&response, response.length().map(|length| start.saturating_add(length)))?;
+                0
+            }
+            206 => return Err(response.malformed("a part, though the whole was asked for")),
+            _ => return Err(response.refusal()),
+        };
+        Ok(Body { origin: response.origin.clone(), reader: response.into_reader(), skip })
+    }
+
+    fn check_size(&self, response: &Response, actual: Option<u64>) -> Result<(), Error> {
+        match actual {
+            Some(actual) if actual != self.size => {
+                let (host, what) = (response.origin.name(), self.digest.to_string());
+                Err(Error::WrongSize { host, what, expected: self.size, actual })
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -9,8 +9,10 @@ use super::{Shared, Verification};
 use crate::auth::{self, Means, Scopes, Session};
 use crate::config::is_loopback;
 use crate::config::registries::{Endpoint, PullFromMirror};
-use crate::error::{Error, Fault};
+use crate::error::{Error, Fault, one_line};
 use crate::http::{self, Payload, Request, Response, Trust};
+use crate::location;
+use crate::reach::Reach;
 use crate::retry::Retry;
 
 /// Docker Hub's names have another host in them than its API.
@@ -124,6 +126,22 @@ impl Remote {
             return Ok(response);
         }
         Err(Error::Invalid(format!("{}: challenged without end", own.name())))
+    }
+
+    /// GETs a URL that a manifest names: without credentials, and not near.
+    pub(super) fn fetch_elsewhere(
+        &self,
+        url: &str,
+        with_headers: impl Fn(Request) -> Request,
+    ) -> Result<Response, Error> {
+        let bad =
+            || Error::Invalid(format!("{}: a layer's url that is none of http or https", one_line(url)));
+        let uri: Uri = url.parse().map_err(|_| bad())?;
+        // Of the URL itself only: an insecure registry does not make others so.
+        let mut request =
+            Request::new(Method::GET, location::resolve(&uri, url).ok_or_else(bad)?, Trust::Authorities);
+        request.reach = Reach::Beyond;
+        self.shared.connections.send(with_headers(request), Payload::None)
     }
 
     /// `GET /v2/`, which answers 200 to whoever is let in.

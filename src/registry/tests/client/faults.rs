@@ -378,3 +378,40 @@ fn an_upload_goes_on_after_a_fault() {
         assert!(!home.pauses().is_empty());
     }
 }
+
+#[test]
+fn a_layers_urls_get_no_credential_and_lead_nowhere_near() {
+    let blob = bytes(100_000);
+    let registry = Server::start(|heard| match heard.header("authorization") {
+        None => Reply::new(401, "").with("WWW-Authenticate", "Basic realm=\"x\""),
+        Some(_) => Reply::new(404, ""),
+    });
+    let (content, cuts) = (blob.clone(), AtomicUsize::new(0));
+    let store = Server::start(move |heard| match heard.header("range") {
+        None if cuts.fetch_add(1, Ordering::SeqCst) == 0 => Reply::new(200, content.clone()).cut(40_000),
+        None => Reply::new(200, content.clone()),
+        Some(_) => Reply::new(206, &content[40_000..]).with("Content-Range", "bytes 40000-99999/100000"),
+    });
+    let home = Home::with_login(("ann", "s3cret").into());
+    let of = |urls: &[&str]| {
+        let mut descriptor = Descriptor::new("application/x", &digest(&blob), 100_000);
+        descriptor.urls = urls.iter().map(|url| (*url).to_owned()).collect();
+        descriptor
+    };
+    let near = format!("http://{}/layer", store.host());
+    let by_name = format!("http://localhost:{}/layer", store.address.port());
+    let repository = home.repository(&registry.host(), "app");
+    let error = blob_error(repository.blob_of(&of(&["file:///etc/passwd", &near, &by_name]), 0));
+    assert!(error.contains("404 not found") && error.contains("none of http or https"), "{error}");
+    assert_eq!(error.matches("is of this machine or its link").count(), 2, "{error}");
+    assert_eq!(store.heard().len(), 0);
+
+    // A host that only a proxy knows is not near.
+    let (proxy, _lines) = crate::tls::connect_proxy(store.host());
+    let home = Home { variables: vec![("HTTP_PROXY".into(), format!("http://{proxy}"))], ..home };
+    let repository = home.repository(&registry.host(), "app");
+    let found = repository.blob_of(&of(&[&near, "http://layers.example/layer"]), 0).unwrap();
+    assert_eq!(read_to_end(found).unwrap(), blob);
+    assert_eq!(store.heard().len(), 2);
+    assert!(store.heard().iter().all(|heard| heard.header("authorization").is_none()));
+}

@@ -128,7 +128,7 @@ fn a_registry_is_reached_through_the_proxy() {
 }
 
 /// A proxy that connects whatever it is asked for to one host; gives the lines it was asked with.
-fn connect_proxy(to: String) -> (String, mpsc::Receiver<String>) {
+pub fn connect_proxy(to: String) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (tell, told) = mpsc::channel();
