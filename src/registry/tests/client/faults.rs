@@ -282,19 +282,20 @@ fn another_host_gets_no_authorization() {
     // After the cut the registry was asked for the place again.
     assert_eq!(server.heard().iter().filter(|heard| heard.header("range").is_some()).count(), 1);
 
-    // And its challenges are not answered.
-    let store = Server::start(|_| Reply::new(401, "").with("WWW-Authenticate", "Basic realm=\"y\""));
+    // And its challenges are not answered, least of all where it says.
+    let store = Server::start(|heard| {
+        let realm = format!("Bearer realm=\"http://{}/token\"", heard.header("host").unwrap());
+        Reply::new(401, "").with("WWW-Authenticate", realm)
+    });
     let to = store.host();
-    let server = Server::start(move |heard| {
-        if heard.target == "/v2/" {
-            Reply::new(200, "")
-        } else {
-            Reply::new(302, "").with("Location", format!("http://{to}/x"))
-        }
+    let server = Server::start(move |heard| match heard.target.as_str() {
+        "/v2/" => Reply::new(200, ""),
+        _ => Reply::new(302, "").with("Location", format!("http://{to}/x")),
     });
     let error = blob_error(home.repository(&server.host(), "app").blob(&digest(b"x"), 1, 0));
     assert!(error.starts_with(&store.host()), "{error}");
-    assert!(store.heard().iter().all(|heard| heard.header("authorization").is_none()));
+    assert_eq!((store.heard().len(), store.count("GET", "/x")), (1, 1));
+    assert!(store.heard()[0].header("authorization").is_none());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Registries that ask for credentials: htpasswd's Basic, and tokens.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +12,7 @@ use crate::harness::certs::Authority;
 use crate::harness::registry::Registry;
 use crate::harness::server::{Heard, Reply, Server, forward};
 use crate::harness::token::{REFRESH, SERVICE, Takes, TokenServer};
-use crate::harness::{Home, bytes, digest, push, push_image, read, skip};
+use crate::harness::{DEADLINE, Home, bytes, digest, push, push_image, read, skip};
 
 fn ann() -> Login {
     Login::from(("ann", "s3cret:x"))
@@ -214,6 +214,45 @@ fn threads_share_one_token_and_replace_it_once_when_it_expires() {
     assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
     assert_eq!(tokens.server.granted() - before, 2);
     assert_eq!(home.pauses(), []);
+}
+
+#[test]
+fn a_late_refusal_of_an_old_token_does_not_cost_a_new_one() {
+    let grants = Arc::new(AtomicUsize::new(0));
+    let count = grants.clone();
+    let tokens = Server::start(move |_| {
+        Reply::new(200, format!(r#"{{"token":"t{}"}}"#, count.fetch_add(1, Ordering::SeqCst)))
+    });
+    let challenge = format!("Bearer realm=\"http://{}/token\"", tokens.host());
+    // Of four threads with the first token, each is refused only when the one before has come back with
+    // the second.
+    let (refused, renewed) = (AtomicUsize::new(0), (Mutex::new(0), Condvar::new()));
+    let server = Server::start(move |heard: &Heard| {
+        let token = heard.header("authorization");
+        if token == Some("Bearer t0") && heard.is("GET", "/manifests/") {
+            let before = refused.fetch_add(1, Ordering::SeqCst);
+            let (seen, come) = &renewed;
+            let waited =
+                come.wait_timeout_while(seen.lock().unwrap(), DEADLINE, |seen| *seen < before).unwrap();
+            assert!(!waited.1.timed_out());
+        } else if token.is_some() {
+            *renewed.0.lock().unwrap() += usize::from(heard.is("GET", "/manifests/"));
+            renewed.1.notify_all();
+            return Reply::new(200, "{}");
+        }
+        Reply::new(401, "").with("WWW-Authenticate", &challenge)
+    });
+    let home = Home::new();
+    let repository = home.repository(&server.host(), "app");
+    repository.ping().unwrap();
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let repository = repository.clone();
+            std::thread::spawn(move || repository.manifest("v1").is_ok())
+        })
+        .collect();
+    assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+    assert_eq!(grants.load(Ordering::SeqCst), 2);
 }
 
 #[test]
