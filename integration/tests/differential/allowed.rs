@@ -21,8 +21,30 @@ const fn old(case: &'static str, at: &'static str, reason: &'static str) -> Row 
 const MASK: &str = "runc limits the size of the masks' tmpfs since 1.2";
 const MODE: &str = "a tmpfs without a mode takes that of its mount point since runc 1.2";
 
+const fn ours(case: &'static str, at: &'static str, reason: &'static str) -> Row {
+    Row { case, at, before: None, reason }
+}
+
+const STDIO: &str = "a foreground process has the caller's own standard streams, not pipes that are copied";
+const CGROUP_RO: &str = "with the option ro the tmpfs that holds the v1 hierarchies is read-only too";
+
+const DEFAULTS: &str = "the mount option defaults changes nothing; runc hands it to the file system";
+const NO_CAPS: &str = "a config without capabilities gives none; runc since 1.2 leaves all of root's";
+
 /// All of them.
 pub const TABLE: &[Row] = &[
+    ours("defaults", "stdout.fds", STDIO),
+    ours("exec-defaults", "stdout.fds", STDIO),
+    ours("cgroup-mount", "stdout.mounts./sys/fs/cgroup.0.options", CGROUP_RO),
+    ours("cgroup-mount-in-namespace", "stdout.mounts./sys/fs/cgroup.0.options", CGROUP_RO),
+    ours(
+        "namespace-user",
+        "stdout.dev.mqueue.gid",
+        "the root of the mqueue file system is root's group's too",
+    ),
+    ours("mount-defaults-option", "code", DEFAULTS),
+    ours("mount-defaults-option", "stdout", DEFAULTS),
+    ours("exec-user", "stdout.status.Groups", "runc 1.5 gives a group of --additional-gids twice"),
     old("*", "stdout.mounts./proc/acpi.0.super", MASK),
     old("*", "stdout.mounts./sys/firmware.0.super", MASK),
     old("masked-paths", "stdout.mounts./secret.0.super", MASK),
@@ -43,16 +65,8 @@ pub const TABLE: &[Row] = &[
     old("user-large", "code", "runc 1.1 takes user ids above 2147483647 for errors"),
     old("user-large", "stdout", "runc 1.1 takes user ids above 2147483647 for errors"),
     old("user-large", "clean", "runc 1.1 takes user ids above 2147483647 for errors"),
-    old(
-        "capabilities-none",
-        "stdout.status",
-        "a config without capabilities leaves them alone since runc 1.2",
-    ),
-    old(
-        "capabilities-none-user",
-        "stdout.status",
-        "a config without capabilities leaves them alone since runc 1.2",
-    ),
+    ours("capabilities-none", "stdout.status", NO_CAPS),
+    ours("capabilities-none-user", "stdout.status", NO_CAPS),
 ];
 
 /// The reason why `case` may differ at `at` from `reference`.

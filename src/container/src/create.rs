@@ -1,8 +1,7 @@
 //! `create`, and the part of `run` up to the program.
 //!
 //! ```text
-//!   lock ─ parse, check, plan ─ filter ─ cgroup ─ state.json ─ spawn ┬ limits
-//!                                                                    └ until ready ─ init, pid file ─ go
+//!   parse, check, plan ─ filter ─ lock ─ cgroup, limits ─ state.json ─ spawn ─ until ready ─ init, pid file ─ go
 //! ```
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -186,6 +185,8 @@ pub fn make<'a>(
     let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
     let options = CreateOptions { rootless: is_rootless(runtime), limits: &writes };
     let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
+    // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
+    cgroup.apply(&writes)?;
     cgroup.apply_devices(&rules)?;
 
     let state = new_state(request, draft, cgroup);
@@ -204,8 +205,6 @@ pub fn make<'a>(
     let hooks = hook_state(&state, 0);
     let setup = Setup { plan, resources, state: hooks.clone(), cgroup: cgroup.clone_into()? };
     let mut child = creel_jail::spawn(setup)?;
-    // Beside init's own work: nothing of the container's runs before init is told to.
-    cgroup.apply(&writes)?;
     let agent = Agent::new(&state);
     child
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))

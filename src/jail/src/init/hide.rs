@@ -4,7 +4,7 @@
 //! a path is verified by inode or made here; one tmpfs serves all masked directories, because each
 //! superblock costs memory and shrinker work on the whole machine (runc#5275).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use creel_plan::options::attr;
 use creel_plan::steps::{Hide, HideStep, Phase};
@@ -65,8 +65,9 @@ fn mask(
 
 /// An empty tmpfs that cannot be written to.
 fn empty_directory(i: usize) -> Result<OwnedFd, StepError> {
+    let one = || Some("1".to_string());
     let limits =
-        [("nr_blocks".to_string(), Some("1".to_string())), ("nr_inodes".to_string(), Some("1".to_string()))];
+        [("nr_blocks".to_string(), one()), ("nr_inodes".to_string(), one()), ("ro".to_string(), None)];
     new_filesystem(i, "tmpfs", "tmpfs", &limits, attr::RDONLY)
         .map_err(|e| StepError { phase: Phase::Hide, ..e })
 }
@@ -99,13 +100,20 @@ fn attach(i: usize, mount: &OwnedFd, target: &OwnedFd) -> Result<(), StepError> 
 /// `--no-pivot` leaves the host's tree under the container's, reachable for a process that may
 /// chroot: whole procfs and sysfs mounts in it are unmounted, or covered where that is refused.
 /// (Without this the kernel would also let the container mount its own unmasked procfs.)
-pub fn cover_host_pseudo_filesystems() -> Result<(), StepError> {
+pub fn cover_host_pseudo_filesystems(own: &Root) -> Result<(), StepError> {
+    let link = format!("/proc/self/fd/{}", own.as_fd().as_raw_fd());
+    let own = rustix::fs::readlink(link, Vec::new()).step(Phase::Root, 0, || "readlink(rootfs)".into())?;
+    let own = own.to_string_lossy().into_owned();
     let text = read_file("/proc/self/mountinfo")?;
     for (fstype, root, point) in text.lines().filter_map(mountinfo_fields) {
         if root != "/" || (fstype != "proc" && fstype != "sysfs") {
             continue;
         }
         let point = unescape(point);
+        // The container's own, unless its tree lies on `/` itself.
+        if own != "/" && point.strip_prefix(&own).is_some_and(|rest| rest.starts_with('/')) {
+            continue;
+        }
         match mount_change(point.as_str(), MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC) {
             // Gone with a parent, or not reachable by this path (inside the container's tree).
             Err(Errno::NOENT | Errno::INVAL) => continue,

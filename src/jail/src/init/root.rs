@@ -79,8 +79,14 @@ pub fn switch(how: RootSwitch, rootfs: Option<&Rootfs>, root: &Root) -> Result<(
     match how {
         RootSwitch::Pivot => pivot(rootfs.is_some_and(Rootfs::is_shared)),
         RootSwitch::Move => {
-            hide::cover_host_pseudo_filesystems()?;
+            hide::cover_host_pseudo_filesystems(root)?;
             rustix::process::fchdir(root).step(Phase::Root, 0, || "fchdir(rootfs)".into())?;
+            // What MS_MOVE does, by handle: the tree becomes the topmost mount of `/`.
+            move_mount(root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).step(
+                Phase::Root,
+                0,
+                || "move_mount(rootfs, /)".into(),
+            )?;
             change_root()
         }
         RootSwitch::Chroot => change_root(),
