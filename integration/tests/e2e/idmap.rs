@@ -142,7 +142,7 @@ fn ridmap_maps_what_is_mounted_below_and_idmap_does_not() {
         container.accept_mounts();
         let maps = || Some([map(0, shift + 1000, 10), map(0, shift + 2000, 10)]);
         bind(&mut container, "/one", &source, &["rbind", "idmap"], maps());
-        bind(&mut container, "/all", &source, &["rbind", "ridmap"], maps());
+        bind(&mut container, "/all", &source, &["rbind", "ridmap", "rro"], maps());
         let report =
             container.seen("access=/one/file access=/one/below/file access=/all/file access=/all/below/file");
         assert_eq!(owner(&report, "/one/file"), (1001, 2002));
@@ -150,6 +150,7 @@ fn ridmap_maps_what_is_mounted_below_and_idmap_does_not() {
         assert_eq!(owner(&report, "/one/below/file"), below);
         assert_eq!(owner(&report, "/all/file"), (1001, 2002));
         assert_eq!(owner(&report, "/all/below/file"), (1003, 2004));
+        assert_eq!(report["access"]["/all/below/file"]["write"], "EROFS");
     }
 }
 

@@ -112,3 +112,21 @@ fn hint(errno: Errno) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_shared_by_equal_maps_only() {
+        let maps = |of: &str, uid: u32, gid: u32| MountIds::Maps {
+            of: of.into(),
+            uids: vec![(0, uid, 1)],
+            gids: vec![(0, gid, 1)],
+        };
+        assert!(same_maps(&maps(".linux", 1, 2), &maps(".mounts[0]", 1, 2)));
+        assert!(!same_maps(&maps(".linux", 1, 2), &maps(".linux", 2, 1)));
+        assert!(!same_maps(&maps(".linux", 1, 2), &maps(".linux", 1, 3)));
+        assert!(!same_maps(&maps(".linux", 1, 2), &MountIds::Joined(0)));
+    }
+}
