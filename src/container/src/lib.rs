@@ -32,6 +32,7 @@ mod start;
 mod state;
 mod store;
 mod terminal;
+pub mod time;
 mod undo;
 
 pub use api::*;

@@ -102,7 +102,7 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     drop(resources);
     let (pid, pidfd) = match &plan.stage {
         None => (pid, pidfd),
-        Some(_) => meet_init(plan, pid, &pidfd, &host_end)?,
+        Some(_) => meet(pid, &pidfd, &host_end, |error| stage_failed(plan, error))?,
     };
     let child = Child::new(Process::Init, pid, pidfd, host_end, Some(plan));
     let host = &plan.host;
@@ -125,25 +125,24 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     Ok(child)
 }
 
-/// Waits for the stage's word of init's birth and reaps the stage.
-fn meet_init(
-    plan: &Plan,
-    stage_pid: i32,
-    stage: &OwnedFd,
+/// Waits for the first child's word of the birth of its sibling, and reaps it.
+pub(crate) fn meet(
+    first: i32,
+    pidfd: &OwnedFd,
     channel: &Channel,
+    failed: impl FnOnce(StepError) -> Failed,
 ) -> Result<(i32, OwnedFd), Failed> {
-    let report = channel.next_of(stage);
-    let status =
-        creel_sys::process::wait(stage_pid).map_err(|errno| Failed::host("waitpid(stage)", errno))?;
-    match report.map_err(|errno| Failed::host("conversation with the stage", errno))? {
+    let report = channel.next_of(pidfd);
+    let status = creel_sys::process::wait(first).map_err(|errno| Failed::host("waitpid", errno))?;
+    match report.map_err(|errno| Failed::host("conversation with the child", errno))? {
         Some(Report::Born(pid)) => {
-            let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the stage named no pid"))?;
+            let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the child named no pid"))?;
             let pidfd = pidfd_open(raw, PidfdFlags::empty())
                 .map_err(|errno| Failed::host(format!("pidfd_open({pid})"), errno))?;
             Ok((pid, pidfd))
         }
-        Some(Report::Failed(error)) => Err(stage_failed(plan, error)),
-        _ => Err(Failed::said(format!("the stage process ended with wait status {status:#x}"))),
+        Some(Report::Failed(error)) => Err(failed(error)),
+        _ => Err(Failed::said(format!("the first child ended with wait status {status:#x}"))),
     }
 }
 
