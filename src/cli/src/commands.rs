@@ -17,6 +17,9 @@ pub enum Subcommand {
     Features,
     Kill,
     List,
+    Pause,
+    Ps,
+    Resume,
     Run,
     Spec,
     Start,
@@ -24,13 +27,16 @@ pub enum Subcommand {
 }
 
 /// All of them, in the order of the help.
-const ALL: [Subcommand; 10] = [
+const ALL: [Subcommand; 13] = [
     Subcommand::Create,
     Subcommand::Delete,
     Subcommand::Exec,
     Subcommand::Features,
     Subcommand::Kill,
     Subcommand::List,
+    Subcommand::Pause,
+    Subcommand::Ps,
+    Subcommand::Resume,
     Subcommand::Run,
     Subcommand::Spec,
     Subcommand::Start,
@@ -75,6 +81,9 @@ impl Subcommand {
             Subcommand::Features => "features",
             Subcommand::Kill => "kill",
             Subcommand::List => "list",
+            Subcommand::Pause => "pause",
+            Subcommand::Ps => "ps",
+            Subcommand::Resume => "resume",
             Subcommand::Run => "run",
             Subcommand::Spec => "spec",
             Subcommand::Start => "start",
@@ -90,6 +99,9 @@ impl Subcommand {
             Subcommand::Features => "show what this runtime supports, as JSON",
             Subcommand::Kill => "send a signal (default: SIGTERM) to a container's init process",
             Subcommand::List => "list the containers below the root directory",
+            Subcommand::Pause => "stop every process of a container where it stands",
+            Subcommand::Ps => "show the processes of a container",
+            Subcommand::Resume => "let the processes of a paused container go on",
             Subcommand::Run => "create and start a container",
             Subcommand::Spec => "write a config.json to start from",
             Subcommand::Start => "start the process of a created container",
@@ -104,8 +116,11 @@ impl Subcommand {
                 (Operands::AtLeast(1), " <container-id> <command> [argument...] || -p FILE <container-id>")
             }
             Subcommand::Kill => (Operands::Between(1, 2), " <container-id> [signal]"),
+            Subcommand::Ps => (Operands::AtLeast(1), " <container-id> [ps argument...]"),
             Subcommand::Create
             | Subcommand::Delete
+            | Subcommand::Pause
+            | Subcommand::Resume
             | Subcommand::Run
             | Subcommand::Start
             | Subcommand::State => (Operands::Exactly(1), " <container-id>"),
@@ -120,8 +135,13 @@ impl Subcommand {
             Subcommand::Delete => (&DELETE, &[]),
             Subcommand::Kill => (&KILL, &[]),
             Subcommand::List => (&LIST, &[]),
+            Subcommand::Ps => (&PS, &[]),
             Subcommand::Spec => (&SPEC, &[]),
-            Subcommand::Features | Subcommand::Start | Subcommand::State => (&[], &[]),
+            Subcommand::Features
+            | Subcommand::Pause
+            | Subcommand::Resume
+            | Subcommand::Start
+            | Subcommand::State => (&[], &[]),
         };
         shared.iter().chain(own).chain(&HELP)
     }
@@ -142,7 +162,7 @@ impl Subcommand {
 
     /// Reads the words after its name; `None` when help was asked for.
     pub fn parse<'a>(self, program: &Program, args: &'a [OsString]) -> Result<Option<Words<'a>>, Failure> {
-        let flags_stop = self == Subcommand::Exec;
+        let flags_stop = matches!(self, Subcommand::Exec | Subcommand::Ps);
         let words = Words::read(args, flags_stop, |name| self.flags().find(|flag| flag.is_named(name)))
             .map_err(|message| {
                 Failure::usage(format!("Incorrect Usage: {message}"), self.help(program), message)
@@ -234,6 +254,8 @@ static LIST: [Flag; 2] = [
     Flag::switch("quiet", "show only ids").short('q'),
 ];
 
+static PS: [Flag; 1] = [Flag::value("format", "FORMAT", "table (default) or json").short('f')];
+
 static SPEC: [Flag; 2] = [
     Flag::value("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
     Flag::switch("rootless", "for a container of a user without privileges"),
@@ -261,12 +283,15 @@ mod tests {
             (Subcommand::Exec, &[], "/sbin/runc: \"exec\" requires a minimum of 1 argument(s)"),
             (Subcommand::Kill, &[], "/sbin/runc: \"kill\" requires a minimum of 1 argument(s)"),
             (Subcommand::Kill, &["a", "b", "c"], "/sbin/runc: \"kill\" requires a maximum of 2 argument(s)"),
+            (Subcommand::Pause, &[], "/sbin/runc: \"pause\" requires exactly 1 argument(s)"),
+            (Subcommand::Ps, &[], "/sbin/runc: \"ps\" requires a minimum of 1 argument(s)"),
             (Subcommand::Spec, &["a"], "/sbin/runc: \"spec\" requires exactly 0 argument(s)"),
         ] {
             assert_eq!(complaint(subcommand, args).unwrap(), message);
         }
         assert_eq!(complaint(Subcommand::Kill, &["a", "--all", "9"]), None);
         assert_eq!(complaint(Subcommand::Exec, &["a", "b", "c", "-d"]), None);
+        assert_eq!(complaint(Subcommand::Ps, &["-f", "table", "a", "-f", "-x"]), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod globals;
 mod log;
 mod output;
 mod program;
+mod ps;
 mod request;
 mod signal;
 mod spec;
