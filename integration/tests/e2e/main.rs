@@ -10,6 +10,7 @@ mod exec;
 mod fds;
 mod harness;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod mounts;
 mod namespaces;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use creel_integration::{Container, Runtime, needs_runc, probe};
+use creel_integration::{Container, Runtime, is_creel, needs_runc, probe};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
@@ -91,6 +91,54 @@ fn exec_into_a_working_directory_through_a_leaked_descriptor_is_refused() {
     for number in 3..=12 {
         let path = format!("/proc/self/fd/{number}");
         container.exec(&["--cwd", &path], &["true"]).output().exits(255);
+    }
+}
+
+#[test]
+fn program_through_a_leaked_descriptor_of_the_host_is_not_found() {
+    // CVE-2024-21626, the attack by the program's own name: the kernel resolves it, and the
+    // interpreter of a script, while descriptors that execve will close are still open.
+    const UP: &str = "../../../../../../..";
+    for number in 3..=40 {
+        let host = format!("/proc/self/fd/{number}/{UP}/bin/busybox");
+        let mut container = Container::new();
+        container.bundle.set("process/args", json!([host, "sh", "-c", "echo out; ls /"]));
+        let output = container.call("run", &[]).output();
+        assert_ne!(output.code(), 0, "{output}");
+        container.assert_clean(&output);
+
+        let mut container = Container::new();
+        executable(&container, "script", &format!("#!{host} true\n"));
+        container.bundle.set("process/args", json!(["/script"]));
+        let output = container.call("run", &[]).output();
+        assert_ne!(output.code(), 0, "{output}");
+        container.assert_clean(&output);
+    }
+}
+
+#[test]
+fn exec_of_a_link_to_a_leaked_descriptor_finds_nothing() {
+    // CVE-2024-21626.
+    let container = Container::idle();
+    container.run_detached();
+    for number in 3..=40 {
+        let link = container.bundle.rootfs(&format!("link{number}"));
+        symlink(format!("/proc/self/fd/{number}/../../../../../../bin/busybox"), link).unwrap();
+        container.exec(&[], &[&format!("/link{number}"), "true"]).output().exits(255);
+    }
+}
+
+#[test]
+fn waiting_init_holds_nothing_of_the_host_open() {
+    let container = Container::idle();
+    container.create();
+    let dir = format!("/proc/{}/fd", container.init().pid());
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let number: u32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let target = fs::read_link(entry.path()).unwrap().to_string_lossy().into_owned();
+        let known = number <= 2 || target.starts_with("socket:") || target.contains("/exec.");
+        assert!(known || !is_creel(), "{number} -> {target}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The v1 and hybrid paths on real hierarchies, as root.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::disallowed_methods, reason = "the cgroup of a thread is not that of the test process")]
 
 mod common;
 

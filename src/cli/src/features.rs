@@ -99,6 +99,7 @@ pub fn document() -> String {
 
 fn features() -> Features {
     const NO: Enabled = Enabled { enabled: false };
+    const YES: Enabled = Enabled { enabled: true };
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: version::SPEC,
@@ -120,7 +121,7 @@ fn features() -> Features {
             selinux: NO,
             intel_rdt: NO,
             memory_policy: MemoryPolicy { modes: &[], flags: &[] },
-            mount_extensions: MountExtensions { idmap: NO },
+            mount_extensions: MountExtensions { idmap: YES },
             net_devices: NO,
         },
         annotations: BTreeMap::from([
@@ -148,7 +149,7 @@ mod tests {
         let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
         assert_eq!(document["ociVersionMin"], "1.0.0");
         assert_eq!(document["ociVersionMax"], "1.3.0");
-        assert_eq!(document["linux"]["mountExtensions"]["idmap"]["enabled"], false);
+        assert_eq!(document["linux"]["mountExtensions"]["idmap"]["enabled"], true);
         assert!(document["mountOptions"].as_array().unwrap().contains(&"rro".into()));
         assert!(document["linux"]["seccomp"]["enabled"].as_bool().unwrap());
     }

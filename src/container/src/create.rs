@@ -17,7 +17,7 @@ use creel_seccomp::Program;
 
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
-use crate::state::{ExecFacts, Init, State, format_init, hook_state, now_rfc3339};
+use crate::state::{ExecFacts, Init, State, format_init, hook_state};
 use crate::store::{EXEC, FILTER, INIT, STATE, StateDir};
 use crate::undo::Undo;
 use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
@@ -284,7 +284,7 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
         id: request.id.clone(),
         bundle: request.bundle.clone(),
         rootfs: rootfs_path(spec, &request.bundle),
-        created: now_rfc3339(),
+        created: crate::time::now_rfc3339(),
         annotations: spec.annotations.clone(),
         owner_uid: rustix::process::getuid().as_raw(),
         cgroup: cgroup.record(),

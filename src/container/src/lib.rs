@@ -34,6 +34,7 @@ mod start;
 mod state;
 mod store;
 mod terminal;
+pub mod time;
 mod undo;
 mod update;
 

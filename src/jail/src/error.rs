@@ -102,6 +102,11 @@ impl Failed {
         self.at = Some(at.into());
         self
     }
+
+    /// Adds the config path unless there is a closer one.
+    pub fn or_at(self, at: &str) -> Self {
+        if self.at.is_some() { self } else { self.at(at) }
+    }
 }
 
 impl fmt::Display for Failed {

@@ -11,15 +11,11 @@ use crate::error::Failed;
 /// Writes the maps of process `pid`.
 pub fn write(pid: i32, map: &IdMap) -> Result<(), Failed> {
     match map.writer {
-        MapWriter::Privileged => {
-            write_file(pid, "uid_map", &lines(&map.uids), ".linux.uidMappings")?;
-            write_file(pid, "gid_map", &lines(&map.gids), ".linux.gidMappings")
-        }
+        MapWriter::Privileged => write_maps(pid, &map.uids, &map.gids, ".linux"),
         MapWriter::SingleId => {
             // An ordinary user may write gid_map only once setgroups(2) is given up.
-            write_file(pid, "setgroups", "deny", ".linux.gidMappings")?;
-            write_file(pid, "uid_map", &lines(&map.uids), ".linux.uidMappings")?;
-            write_file(pid, "gid_map", &lines(&map.gids), ".linux.gidMappings")
+            write_file(pid, "setgroups", "deny", ".linux", "gidMappings")?;
+            write_maps(pid, &map.uids, &map.gids, ".linux")
         }
         MapWriter::Helpers => {
             helper("newuidmap", pid, &map.uids, ".linux.uidMappings")?;
@@ -28,14 +24,28 @@ pub fn write(pid: i32, map: &IdMap) -> Result<(), Failed> {
     }
 }
 
+/// Writes both map files; `of` is the part of config.json that the maps are from.
+pub fn write_maps(
+    pid: i32,
+    uids: &[(u32, u32, u32)],
+    gids: &[(u32, u32, u32)],
+    of: &str,
+) -> Result<(), Failed> {
+    write_file(pid, "uid_map", &lines(uids), of, "uidMappings")?;
+    write_file(pid, "gid_map", &lines(gids), of, "gidMappings")
+}
+
 fn lines(map: &[(u32, u32, u32)]) -> String {
     map.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}\n")).collect()
 }
 
-fn write_file(pid: i32, name: &str, text: &str, at: &str) -> Result<(), Failed> {
+fn write_file(pid: i32, name: &str, text: &str, of: &str, field: &str) -> Result<(), Failed> {
     use rustix::fs::{Mode, OFlags};
     let path = format!("/proc/{pid}/{name}");
-    let fail = |errno| Failed::host(format!("write({path}, {:?})", text.trim_end()), errno).at(at);
+    let fail = |errno| {
+        let call = format!("write({path}, {:?})", text.trim_end());
+        Failed::host(call, errno).at(format!("{of}.{field}"))
+    };
     let file =
         rustix::fs::open(path.as_str(), OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(fail)?;
     // One write: the kernel takes the whole map or nothing.

@@ -12,17 +12,17 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Console, Phase, ProcessPlan, SeccompAt};
+use creel_plan::steps::{Console, Phase, ProcessPlan};
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
-use crate::child::Child;
+use crate::child::{Child, own_failure};
 use crate::conversation::{self, Channel, Report};
 use crate::error::{Failed, Process, Step, StepError};
 use crate::init::{self, InitResources, join_cgroup, talk};
 use crate::process::Program;
 use crate::rooted::Root;
-use crate::spawn::leave;
+use crate::spawn::{leave, meet};
 
 /// Everything to do for `exec`.
 #[derive(Debug)]
@@ -82,30 +82,17 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
     };
     drop(child_end);
     drop(resources);
-    let (pid, pidfd) = if user { meet(pid, &pidfd, &host_end)? } else { (pid, pidfd) };
+    let (pid, pidfd) = if user {
+        // The process proper is the first child's sibling.
+        meet(pid, &pidfd, &host_end, |e| own_failure(Process::Exec, &e))?
+    } else {
+        (pid, pidfd)
+    };
     let child = Child::new(Process::Exec, pid, pidfd, host_end, None);
     if user {
         child.command(conversation::Order::Mapped)?;
     }
     Ok(child)
-}
-
-/// With a user namespace the process proper is the first child's sibling.
-fn meet(first: i32, pidfd: &OwnedFd, channel: &Channel) -> Result<(i32, OwnedFd), Failed> {
-    let report = channel.next_of(pidfd);
-    creel_sys::best_effort(creel_sys::process::wait(first));
-    match report.map_err(|errno| Failed::host("conversation with the child", errno))? {
-        Some(Report::Born(pid)) => {
-            let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the child named no pid"))?;
-            let pidfd = pidfd_open(raw, PidfdFlags::empty())
-                .map_err(|errno| Failed::host(format!("pidfd_open({pid})"), errno))?;
-            Ok((pid, pidfd))
-        }
-        Some(Report::Failed(e)) => {
-            Err(Failed { at: None, process: Process::Exec, call: e.call, errno: e.errno, hint: None })
-        }
-        _ => Err(Failed::said("exec: the process ended before it could report")),
-    }
 }
 
 fn child(
@@ -168,31 +155,7 @@ fn prepare(
         let root = Root::current().step(Phase::Console, 0, || "open(/)".into())?;
         init::attach_console(console, &root, channel)?;
     }
-    identity_and_program(plan, resources, channel)
-}
-
-fn identity_and_program(
-    plan: &JoinPlan,
-    resources: &InitResources,
-    channel: &Channel,
-) -> Result<Program, StepError> {
-    let process = &plan.process;
-    crate::process::set_rlimits(&process.rlimits)?;
-    if process.no_new_privileges {
-        crate::process::set_no_new_privileges()?;
-    }
-    crate::process::sweep_descriptors(process.exec.preserve_fds)?;
-    creel_sys::process::reset_signals();
-    if process.seccomp == SeccompAt::BeforeCredentials {
-        init::load_filter(resources, channel)?;
-    }
-    crate::process::become_user(&process.credentials, &process.exec.cwd)?;
-    let program = Program::find(&process.exec, process.credentials.uid)?;
-    if process.seccomp == SeccompAt::BeforeExec {
-        init::load_filter(resources, channel)?;
-    }
-    init::wait_for_start(channel, None)?;
-    Ok(program)
+    init::become_program(&plan.process, resources, channel)
 }
 
 /// The pidfd of the init with that pid, for callers of [`spawn`].

@@ -12,6 +12,7 @@ mod copy;
 mod error;
 mod hooks;
 mod idmap;
+mod idmapped;
 mod init;
 pub mod join;
 mod process;

@@ -12,6 +12,7 @@ use crate::child::{Child, own_failure, place_of};
 use crate::conversation::{self, Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
 use crate::hooks::HookState;
+use crate::idmapped::UserNamespaces;
 use crate::init::{self, Gate, InitResources, open_tree_at};
 use crate::{idmap, stage};
 
@@ -39,13 +40,12 @@ pub fn open_joins(joins: &[Join]) -> Result<Vec<(OwnedFd, u64)>, Failed> {
 }
 
 /// Opens the root and the sources of bind mounts as detached trees with the host's rights, for an
-/// init whose user namespace may not reach them. They leave the host's peer groups at once, as the
-/// mount namespace of init would have made them do.
+/// init whose user namespace may not reach them; for any other init only the sources of idmapped mounts.
+/// They leave the host's peer groups at once, as the mount namespace of init would have made them do.
 pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Failed> {
-    if !plan.host.open_sources {
-        return Ok(());
-    }
     let Some(rootfs) = &plan.init.rootfs else { return Ok(()) };
+    let all = plan.host.open_sources;
+    let mut namespaces = UserNamespaces::default();
     let open = |at: &str, path: &str, recursive: bool| -> Result<OwnedFd, Failed> {
         let tree = open_tree_at(CWD, path, recursive)
             .map_err(|errno| Failed::host(format!("bind source {path:?}"), errno).at(at))?;
@@ -54,12 +54,22 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
             .map_err(|errno| Failed::host(format!("mount_setattr({path:?})"), errno).at(at))?;
         Ok(tree)
     };
-    resources.rootfs = Some(open(".root.path", &rootfs.path, true)?);
+    if all {
+        resources.rootfs = Some(open(".root.path", &rootfs.path, true)?);
+    }
     for step in &plan.init.mounts {
-        resources.sources.push(match &step.source {
-            MountSource::Bind { source, recursive } => Some(open(&step.at, source, *recursive)?),
-            MountSource::FileSystem { .. } | MountSource::Cgroup => None,
-        });
+        let opened = match &step.source {
+            MountSource::Bind { source, recursive, idmap: Some(idmap) } => {
+                let tree = open(&step.at, source, *recursive)?;
+                namespaces.map(tree.as_fd(), source, idmap, &resources.joins)?;
+                Some(tree)
+            }
+            MountSource::Bind { source, recursive, idmap: None } if all => {
+                Some(open(&step.at, source, *recursive)?)
+            }
+            MountSource::Bind { .. } | MountSource::FileSystem { .. } | MountSource::Cgroup => None,
+        };
+        resources.sources.push(opened);
     }
     Ok(())
 }
@@ -92,7 +102,7 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     drop(resources);
     let (pid, pidfd) = match &plan.stage {
         None => (pid, pidfd),
-        Some(_) => meet_init(plan, pid, &pidfd, &host_end)?,
+        Some(_) => meet(pid, &pidfd, &host_end, |error| stage_failed(plan, error))?,
     };
     let child = Child::new(Process::Init, pid, pidfd, host_end, Some(plan));
     let host = &plan.host;
@@ -115,25 +125,24 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     Ok(child)
 }
 
-/// Waits for the stage's word of init's birth and reaps the stage.
-fn meet_init(
-    plan: &Plan,
-    stage_pid: i32,
-    stage: &OwnedFd,
+/// Waits for the first child's word of the birth of its sibling, and reaps it.
+pub(crate) fn meet(
+    first: i32,
+    pidfd: &OwnedFd,
     channel: &Channel,
+    failed: impl FnOnce(StepError) -> Failed,
 ) -> Result<(i32, OwnedFd), Failed> {
-    let report = channel.next_of(stage);
-    let status =
-        creel_sys::process::wait(stage_pid).map_err(|errno| Failed::host("waitpid(stage)", errno))?;
-    match report.map_err(|errno| Failed::host("conversation with the stage", errno))? {
+    let report = channel.next_of(pidfd);
+    let status = creel_sys::process::wait(first).map_err(|errno| Failed::host("waitpid", errno))?;
+    match report.map_err(|errno| Failed::host("conversation with the child", errno))? {
         Some(Report::Born(pid)) => {
-            let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the stage named no pid"))?;
+            let raw = Pid::from_raw(pid).ok_or_else(|| Failed::said("the child named no pid"))?;
             let pidfd = pidfd_open(raw, PidfdFlags::empty())
                 .map_err(|errno| Failed::host(format!("pidfd_open({pid})"), errno))?;
             Ok((pid, pidfd))
         }
-        Some(Report::Failed(error)) => Err(stage_failed(plan, error)),
-        _ => Err(Failed::said(format!("the stage process ended with wait status {status:#x}"))),
+        Some(Report::Failed(error)) => Err(failed(error)),
+        _ => Err(Failed::said(format!("the first child ended with wait status {status:#x}"))),
     }
 }
 

@@ -62,7 +62,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         limits_by_host: outside,
     };
     let (process_plan, host_rlimits) = plan_process(process, &context)?;
-    let steps = mounts::plan_mounts(spec, request)?;
+    let steps = mounts::plan_mounts(spec, request, &joining)?;
     let devices = devices::plan_devices(spec, user || facts.in_user_namespace)?;
     let hooks = spec.hooks.clone().unwrap_or_default();
     let create_runtime: Vec<HookStep> = hook_steps("prestart", &hooks.prestart)

@@ -4,14 +4,14 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::names::NamespaceKind;
 use crate::steps::{
-    Attr, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, InitPlan, MountSource, MountStep, Plan,
-    ProcessPlan, RlimitStep, RootSwitch, SeccompAt, StagePlan,
+    Attr, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan, MountIds,
+    MountSource, MountStep, Plan, ProcessPlan, RlimitStep, RootSwitch, SeccompAt, StagePlan,
 };
 
 impl Display for Plan {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Plan { host, stage, init } = self;
-        host_lines(f, host)?;
+        host_lines(f, host, &init.mounts)?;
         if let Some(stage) = stage {
             stage_lines(f, stage, host)?;
         }
@@ -29,26 +29,41 @@ fn namespaces(flags: u64) -> String {
     if names.is_empty() { "none".into() } else { names.join("|") }
 }
 
-fn host_lines(f: &mut Formatter<'_>, host: &HostPlan) -> fmt::Result {
+/// `0:100000:65536,70000:1:1`
+fn map(lines: &[(u32, u32, u32)]) -> String {
+    let words: Vec<String> =
+        lines.iter().map(|(inside, outside, count)| format!("{inside}:{outside}:{count}")).collect();
+    words.join(",")
+}
+
+fn idmap_line(f: &mut Formatter<'_>, step: &IdmapStep, source: &str, host: &HostPlan) -> fmt::Result {
+    let IdmapStep { at, ids, recursive } = step;
+    let ids = match ids {
+        MountIds::Maps { of: _, uids, gids } => format!("uid {} gid {}", map(uids), map(gids)),
+        MountIds::Joined(i) => host.joins.get(*i).map_or_else(String::new, |j| format!("as {}", j.path)),
+    };
+    writeln!(f, "host   idmap       {source} {ids}{} # {at}", if *recursive { " recursive" } else { "" })
+}
+
+fn host_lines(f: &mut Formatter<'_>, host: &HostPlan, mounts: &[MountStep]) -> fmt::Result {
     for join in &host.joins {
         writeln!(f, "host   open        {} {} # {}", join.kind.word(), join.path, join.at)?;
     }
     if host.open_sources {
         writeln!(f, "host   open        root and bind sources")?;
     }
+    for step in mounts {
+        if let MountSource::Bind { source, idmap: Some(idmap), .. } = &step.source {
+            idmap_line(f, idmap, source, host)?;
+        }
+    }
     if host.clone_flags != 0 {
         writeln!(f, "host   clone       {}", namespaces(host.clone_flags))?;
     } else {
         writeln!(f, "host   clone       no new namespaces")?;
     }
-    if let Some(map) = &host.id_map {
-        let lines = |map: &[(u32, u32, u32)]| {
-            map.iter()
-                .map(|(inside, outside, count)| format!("{inside}:{outside}:{count}"))
-                .collect::<Vec<_>>()
-                .join(",")
-        };
-        writeln!(f, "host   id map      uid {} gid {} {:?}", lines(&map.uids), lines(&map.gids), map.writer)?;
+    if let Some(IdMap { uids, gids, writer }) = &host.id_map {
+        writeln!(f, "host   id map      uid {} gid {} {writer:?}", map(uids), map(gids))?;
     }
     rlimit_lines(f, "host  ", &host.rlimits)?;
     if let Some(score) = host.oom_score_adj {
@@ -181,8 +196,9 @@ fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
                 .collect();
             format!("{fstype} {source:?} [{}]{}", words.join(","), if *copy_up { " copy up" } else { "" })
         }
-        MountSource::Bind { source, recursive } => {
-            format!("{} {source}", if *recursive { "rbind" } else { "bind" })
+        MountSource::Bind { source, recursive, idmap } => {
+            let mapped = if idmap.is_some() { " idmapped" } else { "" };
+            format!("{} {source}{mapped}", if *recursive { "rbind" } else { "bind" })
         }
         MountSource::Cgroup => "cgroup".to_string(),
     };

@@ -233,9 +233,39 @@ pub enum MountSource {
         source: String,
         /// With what is mounted below it.
         recursive: bool,
+        /// Owners are shown mapped; the host opens such a source itself.
+        idmap: Option<IdmapStep>,
     },
     /// The container's view of the cgroup hierarchies; which ones is known when the cgroup exists.
     Cgroup,
+}
+
+/// MOUNT_ATTR_IDMAP of mount_setattr(2) on the detached tree of a bind mount. Only the host has the
+/// rights over the file system that it takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdmapStep {
+    /// `.mounts[i].uidMappings`, or the option where the mount has no mappings of its own.
+    pub at: At,
+    /// How ids are mapped.
+    pub ids: MountIds,
+    /// What is mounted below is mapped too.
+    pub recursive: bool,
+}
+
+/// Where the id maps of an idmapped mount come from. The kernel takes them from a user namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub enum MountIds {
+    /// A user namespace made for its maps alone.
+    Maps {
+        /// What has them in config.json: `.mounts[i]` or `.linux`.
+        of: At,
+        /// `(first id in the file system, first id in the host's user namespace, count)`
+        uids: Vec<(u32, u32, u32)>,
+        /// Likewise for groups.
+        gids: Vec<(u32, u32, u32)>,
+    },
+    /// The user namespace that the container joins: index into [`HostPlan::joins`].
+    Joined(usize),
 }
 
 /// A device node.

@@ -65,11 +65,24 @@ fn mounts() -> impl Strategy<Value = Vec<Value>> {
             "size=1m",
             "tmpcopyup",
             "mode=755",
+            "idmap",
+            "ridmap",
         ],
         0..5,
     );
     let kind = select(vec!["tmpfs", "bind", "", "overlay", "cgroup", "devpts"]);
-    let one = (destination, kind, options).prop_map(|(to, kind, options)| mount(to, kind, "src", &options));
+    let maps = prop_oneof![
+        4 => Just(None),
+        1 => (1..9u32, 1..9u32).prop_map(|(uid, gid)| Some([uid, gid])),
+    ];
+    let one = (destination, kind, options, maps).prop_map(|(to, kind, options, maps)| {
+        let mut mount = mount(to, kind, "src", &options);
+        if let Some([uid, gid]) = maps {
+            mount["uidMappings"] = json!([{ "containerID": uid, "hostID": 1, "size": uid }]);
+            mount["gidMappings"] = json!([{ "containerID": gid, "hostID": 2, "size": gid }]);
+        }
+        mount
+    });
     proptest::collection::vec(one, 0..5)
 }
 

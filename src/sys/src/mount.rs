@@ -4,6 +4,9 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::{Result, check};
 
+/// MOUNT_ATTR_IDMAP of linux/mount.h: owners are shown as [`MountAttr::userns_fd`] maps them.
+pub const IDMAP: u64 = 0x0010_0000;
+
 /// Argument of mount_setattr(2), `struct mount_attr` of linux/mount.h.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -14,7 +17,7 @@ pub struct MountAttr {
     pub attr_clr: u64,
     /// MS_SHARED, MS_SLAVE, MS_PRIVATE, MS_UNBINDABLE or 0.
     pub propagation: u64,
-    /// User namespace of an idmapped mount, with MOUNT_ATTR_IDMAP.
+    /// User namespace of an idmapped mount, with [`IDMAP`].
     pub userns_fd: u64,
 }
 

@@ -16,7 +16,7 @@ mod sysctl;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use creel_plan::steps::{InitPlan, Phase, SeccompAt};
+use creel_plan::steps::{InitPlan, Phase, ProcessPlan, SeccompAt};
 use creel_sys::process::SingleThreaded;
 use rustix::fs::Mode;
 
@@ -160,24 +160,18 @@ fn phases(
     root::seal(*seal, &root)?;
     drop(root);
 
-    become_program(plan, resources, channel)?;
-    let program = Program::find(&process.exec, process.credentials.uid)?;
-    if process.seccomp == SeccompAt::BeforeExec {
-        load_filter(resources, channel)?;
-    }
-    wait_for_start(channel, resources.gate.as_ref())?;
+    let program = become_program(process, resources, channel)?;
     run_hooks(start_container, &state.with_default_env(&process.exec.env), "created")
         .map_err(|e| e.step(Phase::StartContainer))?;
     Ok(program)
 }
 
-/// Limits, filter, identity.
-fn become_program(
-    plan: &InitPlan,
-    resources: &mut InitResources,
+/// What init and exec share at the end: limits, filter, identity, program; returns when it may run.
+pub(crate) fn become_program(
+    process: &ProcessPlan,
+    resources: &InitResources,
     channel: &Channel,
-) -> Result<(), StepError> {
-    let process = &plan.process;
+) -> Result<Program, StepError> {
     crate::process::set_rlimits(&process.rlimits)?;
     if process.no_new_privileges {
         crate::process::set_no_new_privileges()?;
@@ -187,11 +181,17 @@ fn become_program(
     if process.seccomp == SeccompAt::BeforeCredentials {
         load_filter(resources, channel)?;
     }
-    crate::process::become_user(&process.credentials, &process.exec.cwd)
+    crate::process::become_user(&process.credentials, &process.exec.cwd)?;
+    let program = Program::find(&process.exec, process.credentials.uid)?;
+    if process.seccomp == SeccompAt::BeforeExec {
+        load_filter(resources, channel)?;
+    }
+    wait_for_start(channel, resources.gate.as_ref())?;
+    Ok(program)
 }
 
 /// Loads the filter and hands the notify descriptor to the host.
-pub(crate) fn load_filter(resources: &InitResources, channel: &Channel) -> Result<(), StepError> {
+fn load_filter(resources: &InitResources, channel: &Channel) -> Result<(), StepError> {
     let Some(filter) = &resources.filter else { return Ok(()) };
     if let Some(notify) = crate::process::load_filter(filter)? {
         talk(channel.report(&Report::Notify(notify.as_raw_fd())))?;
@@ -201,7 +201,7 @@ pub(crate) fn load_filter(resources: &InitResources, channel: &Channel) -> Resul
 }
 
 /// Reports Ready; returns when the program may run.
-pub(crate) fn wait_for_start(channel: &Channel, gate: Option<&Gate>) -> Result<(), StepError> {
+fn wait_for_start(channel: &Channel, gate: Option<&Gate>) -> Result<(), StepError> {
     talk(channel.report(&Report::Ready))?;
     match channel.order() {
         Ok(Order::Start) => Ok(()),

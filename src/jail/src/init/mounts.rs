@@ -42,7 +42,7 @@ pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources
                 let covered = (!new).then(|| target.as_fd());
                 filesystem(i, step, target.as_fd(), covered, root)?
             }
-            MountSource::Bind { source, recursive } => {
+            MountSource::Bind { source, recursive, idmap: _ } => {
                 let tree = match opened {
                     Some(tree) => tree,
                     None => open_source(i, source, *recursive)?,
@@ -65,7 +65,7 @@ pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources
 pub fn open_sources(steps: &[MountStep], resources: &mut InitResources) -> Result<(), StepError> {
     resources.sources.resize_with(steps.len(), || None);
     for (i, step) in steps.iter().enumerate() {
-        if let MountSource::Bind { source, recursive } = &step.source {
+        if let MountSource::Bind { source, recursive, idmap: _ } = &step.source {
             if resources.sources[i].is_none() {
                 resources.sources[i] = Some(open_source(i, source, *recursive)?);
             }

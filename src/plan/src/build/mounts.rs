@@ -1,11 +1,13 @@
 //! The config's mounts as steps.
 
 use super::join;
+use super::namespaces::{Joining, lines};
 use crate::facts::Request;
 use crate::invalid::Invalid;
+use crate::names::NamespaceKind;
 use crate::options::{MountOptions, Propagation, attr, parse_options};
 use crate::spec::{Mount, Spec};
-use crate::steps::{At, Attr, MountSource, MountStep};
+use crate::steps::{At, Attr, IdmapStep, MountIds, MountSource, MountStep};
 
 /// Attributes that a bind mount loses unless the config asks for them: it gives any flag at all, and
 /// then what it gives is what the mount has (mount(8), "bind,remount").
@@ -20,13 +22,14 @@ pub struct Mounts {
 }
 
 /// Plans every mount of the config and the one of the notify socket.
-pub fn plan_mounts(spec: &Spec, request: &Request) -> Result<Mounts, Invalid> {
+pub fn plan_mounts(spec: &Spec, request: &Request, joining: &Joining) -> Result<Mounts, Invalid> {
     let mut planned = Mounts { mounts: Vec::new(), late_readonly: Vec::new() };
     for (i, mount) in spec.mounts.iter().enumerate() {
         let at = format!(".mounts[{i}]");
         let options = parse_options(&mount.options)
             .map_err(|(word, why)| Invalid::new(format!("{at}.options[{word}]"), why))?;
-        planned.add(at, mount, &options, &request.bundle);
+        let idmap = idmap(&at, mount, &options, spec, joining)?;
+        planned.add(at, mount, &options, &request.bundle, idmap);
     }
     if let Some(dir) = &request.notify_dir {
         planned.mounts.push(notify_mount(dir));
@@ -35,13 +38,14 @@ pub fn plan_mounts(spec: &Spec, request: &Request) -> Result<Mounts, Invalid> {
 }
 
 impl Mounts {
-    fn add(&mut self, at: At, mount: &Mount, options: &MountOptions, bundle: &str) {
+    fn add(&mut self, at: At, mount: &Mount, options: &MountOptions, bundle: &str, idmap: Option<IdmapStep>) {
         let destination = clean(&mount.destination);
         let propagation = options.propagation.iter().map(propagation_bits).collect();
         let recursive = options.recursive.map(|a| Attr { set: a.attr_set(), clear: a.attr_clr() });
         let (source, attr) = if options.bind.is_some() || mount.r#type == "bind" {
             let recursive = options.bind.is_some_and(|b| b.recursive);
-            (MountSource::Bind { source: join(bundle, &mount.source), recursive }, bind_attr(options))
+            let source = join(bundle, &mount.source);
+            (MountSource::Bind { source, recursive, idmap }, bind_attr(options))
         } else if mount.r#type == "cgroup" {
             (MountSource::Cgroup, Some(Attr { set: options.attr.attr_set(), clear: 0 }))
         } else {
@@ -70,6 +74,36 @@ impl Mounts {
     }
 }
 
+/// The mapping of a mount: its own, else that of the container's user namespace.
+fn idmap(
+    mount_at: &str,
+    mount: &Mount,
+    options: &MountOptions,
+    spec: &Spec,
+    joining: &Joining,
+) -> Result<Option<IdmapStep>, Invalid> {
+    let recursive = options.idmap.is_some_and(|idmap| idmap.recursive);
+    if !mount.uid_mappings.is_empty() {
+        let (uids, gids) = (lines(&mount.uid_mappings), lines(&mount.gid_mappings));
+        let ids = MountIds::Maps { of: mount_at.into(), uids, gids };
+        return Ok(Some(IdmapStep { at: format!("{mount_at}.uidMappings"), ids, recursive }));
+    }
+    let asked = |option: &String| option == "idmap" || option == "ridmap";
+    let Some(option) = mount.options.iter().rposition(asked) else { return Ok(None) };
+    let at = format!("{mount_at}.options[{option}]");
+    let joined = joining.joins.iter().position(|join| join.kind == NamespaceKind::User);
+    let ids = match (joined, &spec.linux) {
+        (Some(index), _) => MountIds::Joined(index),
+        (None, Some(linux)) if joining.is_new(NamespaceKind::User) => MountIds::Maps {
+            of: ".linux".into(),
+            uids: lines(&linux.uid_mappings),
+            gids: lines(&linux.gid_mappings),
+        },
+        (None, _) => return Err(Invalid::new(at, "an id-mapped mount needs mappings or a user namespace")),
+    };
+    Ok(Some(IdmapStep { at, ids, recursive }))
+}
+
 fn propagation_bits(propagation: &Propagation) -> (u64, bool) {
     (propagation.attr(), propagation.recursive)
 }
@@ -87,7 +121,7 @@ fn notify_mount(dir: &str) -> MountStep {
     MountStep {
         at: "NOTIFY_SOCKET".into(),
         destination: "/run/notify".into(),
-        source: MountSource::Bind { source: dir.to_string(), recursive: false },
+        source: MountSource::Bind { source: dir.to_string(), recursive: false, idmap: None },
         attr: Some(Attr { set: attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC, clear: 0 }),
         recursive: None,
         propagation: Vec::new(),
@@ -122,7 +156,8 @@ mod tests {
             ..Mount::default()
         };
         let spec = Spec { mounts: vec![mount], ..Spec::default() };
-        plan_mounts(&spec, &Request { bundle: "/b".into(), ..Request::default() }).unwrap()
+        let request = Request { bundle: "/b".into(), ..Request::default() };
+        plan_mounts(&spec, &request, &Joining::default()).unwrap()
     }
 
     #[test]
@@ -130,7 +165,8 @@ mod tests {
         let planned = plan_one("", "/data", &["rbind", "rprivate"]);
         let step = &planned.mounts[0];
         assert_eq!(step.attr, None);
-        assert_eq!(step.source, MountSource::Bind { source: "/b/src".into(), recursive: true });
+        let source = MountSource::Bind { source: "/b/src".into(), recursive: true, idmap: None };
+        assert_eq!(step.source, source);
         assert_eq!(step.propagation.len(), 1);
     }
 

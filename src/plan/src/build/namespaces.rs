@@ -60,14 +60,16 @@ pub fn split(linux: &Linux) -> Result<Joining, Invalid> {
     Ok(joining)
 }
 
+/// `(first id inside, first id outside, count)` of each line of a map.
+pub fn lines(mappings: &[IdMapping]) -> Vec<(u32, u32, u32)> {
+    mappings.iter().map(|m| (m.container_id, m.host_id, m.size)).collect()
+}
+
 /// Maps of a new user namespace.
 pub fn id_map(linux: &Linux, joining: &Joining, facts: &HostFacts) -> Option<IdMap> {
     if !joining.is_new(NamespaceKind::User) {
         return None;
     }
-    let lines = |mappings: &[IdMapping]| -> Vec<(u32, u32, u32)> {
-        mappings.iter().map(|m| (m.container_id, m.host_id, m.size)).collect()
-    };
     let (uids, gids) = (lines(&linux.uid_mappings), lines(&linux.gid_mappings));
     let only = |map: &[(u32, u32, u32)], id: u32| matches!(map, [(_, host, 1)] if *host == id);
     let writer = if !facts.is_rootless() {

@@ -238,8 +238,14 @@ mod tests {
             ),
             (&mapped(map, bad), ".mounts[1].gidMappings[0].size: must not be 0"),
             (
-                &mapped(map, map),
-                ".mounts[1].uidMappings: id-mapped mounts are not supported by this version of creel",
+                &mapped("[]", map),
+                ".mounts[1].uidMappings: must not be empty, an id-mapped mount needs both mappings",
+            ),
+            (&mapped(map, map), "ok"),
+            (
+                r#"{"mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "idmap"]}],
+                    "linux": {"namespaces": [{"type": "user", "path": "/u"}]}}"#,
+                "ok",
             ),
         ]);
     }

@@ -4,7 +4,7 @@
 
 use super::Warning;
 use crate::invalid::Invalid;
-use crate::spec::{Linux, Mount, Process, Spec};
+use crate::spec::{Linux, Process, Spec};
 
 const WHY: &str = "not supported by this version of creel";
 
@@ -29,13 +29,6 @@ const LINUX: &[Field<Linux>] = &[
     ("personality", |l| l.personality.is_some()),
 ];
 
-/// Fields of `.mounts[]`.
-const MOUNT: &[Field<Mount>] = &[
-    ("uidMappings", |m| !m.uid_mappings.is_empty()),
-    ("gidMappings", |m| !m.gid_mappings.is_empty()),
-    ("options", |m| m.options.iter().any(|option| option == "idmap" || option == "ridmap")),
-];
-
 fn refuse<T>(at: &str, part: &T, table: &[Field<T>]) -> Result<(), Invalid> {
     match table.iter().find(|(_, asked)| asked(part)) {
         Some((field, _)) => Err(Invalid::new(format!("{at}.{field}"), WHY)),
@@ -50,11 +43,6 @@ pub(super) fn process(process: &Process, at: &str) -> Result<(), Invalid> {
 pub(super) fn unsupported(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Invalid> {
     if let Some(part) = &spec.process {
         process(part, ".process")?;
-    }
-    for (index, mount) in spec.mounts.iter().enumerate() {
-        if let Err(Invalid { at, .. }) = refuse(&format!(".mounts[{index}]"), mount, MOUNT) {
-            return Err(Invalid::new(at, format!("id-mapped mounts are {WHY}")));
-        }
     }
     match &spec.linux {
         Some(linux) => refuse(".linux", linux, LINUX),
@@ -82,11 +70,6 @@ mod tests {
                 ".linux.mountLabel: not supported by this version of creel",
             ),
             (r#"{"linux": {"intelRdt": {}}}"#, ".linux.intelRdt: not supported by this version of creel"),
-            (
-                r#"{"mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "idmap"]}],
-                    "linux": {"namespaces": [{"type": "user", "path": "/u"}]}}"#,
-                ".mounts[0].options: id-mapped mounts are not supported by this version of creel",
-            ),
         ]);
     }
 

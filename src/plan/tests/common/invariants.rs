@@ -3,7 +3,7 @@
 use creel_plan::build::Planned;
 use creel_plan::facts::HostFacts;
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{HookStep, MountSource, Plan, SeccompAt};
+use creel_plan::steps::{HookStep, MountIds, MountSource, Plan, SeccompAt};
 use serde_json::Value;
 
 /// Checks them all; the message names the first that does not hold.
@@ -14,6 +14,7 @@ pub fn check(config: &Value, facts: &HostFacts, planned: &Planned) -> Result<(),
     namespaces_are_made_once(config, plan)?;
     stage_is_there_when_needed(config, plan)?;
     mounts_are_clean(plan)?;
+    mounts_are_idmapped_when_asked(config, plan)?;
     filter_is_where_the_kernel_takes_it(config, plan)?;
     nothing_privileged_follows_credentials(&text)?;
     indices_are_in_range(plan)?;
@@ -69,12 +70,15 @@ fn has_clocks(config: &Value) -> bool {
 }
 
 /// One clone3 makes exactly the new namespaces: but for the cgroup namespace, which init makes when it
-/// is in its cgroup, and the time namespace, which the stage makes when its clocks are to be set.
+/// is in its cgroup, the ipc namespace of a new user namespace, which its root makes, and the time namespace, which the stage makes when its clocks are to be set.
 fn namespaces_are_made_once(config: &Value, plan: &Plan) -> Result<(), String> {
+    let is_new = |kind: NamespaceKind| namespaces(config).contains(&(kind, false));
+    let late_ipc = is_new(NamespaceKind::Ipc) && is_new(NamespaceKind::User);
     let expected = namespaces(config)
         .into_iter()
         .filter(|(kind, joined)| !joined && *kind != NamespaceKind::Cgroup)
         .filter(|(kind, _)| *kind != NamespaceKind::Time || !has_clocks(config))
+        .filter(|(kind, _)| *kind != NamespaceKind::Ipc || !late_ipc)
         .fold(0, |flags, (kind, _)| flags | kind.clone_flag());
     let (host, stage) = (plan.host.clone_flags, plan.stage.as_ref().map(|stage| stage.clone_flags));
     let made = match stage {
@@ -82,8 +86,8 @@ fn namespaces_are_made_once(config: &Value, plan: &Plan) -> Result<(), String> {
         None => Some(host),
     };
     ensure(made == Some(expected), || format!("host {host:#x} stage {stage:x?}, expected {expected:#x}"))?;
-    let cgroup = namespaces(config).contains(&(NamespaceKind::Cgroup, false));
-    ensure(plan.init.enter.cgroup_namespace == cgroup, || "cgroup namespace".into())
+    ensure(plan.init.enter.ipc_namespace == late_ipc, || "ipc namespace".into())?;
+    ensure(plan.init.enter.cgroup_namespace == is_new(NamespaceKind::Cgroup), || "cgroup namespace".into())
 }
 
 /// A stage exists only for what clone3 alone cannot do, and then it does all the joining.
@@ -128,6 +132,34 @@ fn mounts_are_clean(plan: &Plan) -> Result<(), String> {
     let mounted = init.rootfs.is_some();
     let only_with_root = init.mounts.is_empty() && init.devices.is_empty() && init.hide.is_empty();
     ensure(mounted || only_with_root, || "mounts without a mount namespace".into())
+}
+
+/// A mount is idmapped if it has mappings or an option for it, and only then; by its own mappings, else
+/// by those of the container's user namespace.
+fn mounts_are_idmapped_when_asked(config: &Value, plan: &Plan) -> Result<(), String> {
+    for step in plan.init.mounts.iter().filter(|step| step.at.starts_with('.')) {
+        let mount = resolve(config, &step.at).unwrap_or(&Value::Null);
+        let options: Vec<&str> =
+            mount["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let last = options.iter().rev().find(|option| matches!(**option, "idmap" | "ridmap"));
+        let own = mount["uidMappings"].as_array().is_some_and(|lines| !lines.is_empty());
+        let MountSource::Bind { idmap, .. } = &step.source else {
+            ensure(last.is_none() && !own, || format!("{} is no bind mount", step.at))?;
+            continue;
+        };
+        ensure(idmap.is_some() == (last.is_some() || own), || format!("{} is {idmap:?}", step.at))?;
+        let Some(idmap) = idmap else { continue };
+        ensure(idmap.recursive == (last == Some(&"ridmap")), || format!("{} recursive", step.at))?;
+        let holds = match &idmap.ids {
+            MountIds::Maps { of, uids, gids } => {
+                *of == (if own { step.at.as_str() } else { ".linux" }) && !uids.is_empty() && !gids.is_empty()
+            }
+            MountIds::Joined(i) => !own && plan.host.joins[*i].kind == NamespaceKind::User,
+        };
+        ensure(holds, || format!("{} is mapped by {:?}", step.at, idmap.ids))?;
+        ensure(idmap.at.starts_with(&step.at), || format!("{} blames {}", step.at, idmap.at))?;
+    }
+    Ok(())
 }
 
 /// seccomp(2) takes a filter from a process with CAP_SYS_ADMIN or with no_new_privs.
@@ -181,6 +213,9 @@ fn rootless_is_modest(facts: &HostFacts, plan: &Plan) -> Result<(), String> {
         return Ok(());
     }
     ensure(plan.init.devices.iter().all(|device| device.bind), || "mknod by a user".into())?;
+    let idmapped = |source: &MountSource| matches!(source, MountSource::Bind { idmap: Some(_), .. });
+    let any = plan.init.mounts.iter().any(|step| idmapped(&step.source));
+    ensure(!any, || "a user has no rights over the source's file system".into())?;
     let host = &plan.host;
     let outside = host.open_sources || !host.rlimits.is_empty() || host.oom_score_adj.is_some();
     ensure(!outside, || "the host has no more rights than init".into())

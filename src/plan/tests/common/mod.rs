@@ -45,6 +45,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = engines();
     cases.extend(user_namespaces());
     cases.extend(joined_namespaces());
+    cases.extend(idmapped_mounts());
     cases.extend(features());
     cases.extend(requests());
     cases
@@ -98,6 +99,33 @@ fn joined_namespaces() -> Vec<Case> {
         Case::new("joined-mount", joined(&["mount", "network"])),
         Case::new("joined-time", joined(&["time"])),
         Case::new("joined-cgroup", joined(&["cgroup"])),
+    ]
+}
+
+fn idmapped_mounts() -> Vec<Case> {
+    let map = |host: u32| json!([{ "containerID": 0, "hostID": host, "size": 1000 }]);
+    let with = |mut config: Value, mounts: &[Value]| {
+        mounts.iter().for_each(|m| push(&mut config, "/mounts", m.clone()));
+        config
+    };
+    let own = |options: &[&str]| {
+        let mut mount = mount("/own", "", "data", options);
+        mount["uidMappings"] = map(5000);
+        mount["gidMappings"] = map(6000);
+        mount
+    };
+    let implied = mount("/implied", "bind", "/data", &["rbind", "ro", "ridmap"]);
+    let base = || default(&["pid", "network", "ipc", "uts", "mount"]);
+    let mut user = base();
+    push(&mut user, "/linux/namespaces", json!({ "type": "user" }));
+    set(&mut user, "/linux/uidMappings", map(100_000));
+    set(&mut user, "/linux/gidMappings", map(200_000));
+    let mut joined = base();
+    join(&mut joined, "user", "/proc/77/ns/user");
+    vec![
+        Case::new("idmapped-mounts", with(base(), &[own(&["bind"]), own(&["rbind", "ridmap"])])),
+        Case::new("idmapped-mounts-user-namespace", with(user, &[own(&["bind"]), implied.clone()])),
+        Case::new("idmapped-mounts-joined-user", with(joined, &[own(&["bind", "idmap"]), implied])),
     ]
 }
 
