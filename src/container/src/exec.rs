@@ -54,7 +54,11 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         resources,
         cgroup: joined.into.as_ref().map(AsFd::as_fd),
     };
-    let mut child = spawn(setup)?;
+    let mut child = spawn(setup).map_err(|failed| match init.is_alive() {
+        true => Error::Failed(failed),
+        // It died while its namespaces were being joined.
+        false => Error::Status("cannot exec in a stopped container"),
+    })?;
     for limit in &limits {
         creel_sys::limits::set(child.pid(), limit.resource, limit.soft, limit.hard).map_err(|errno| {
             creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -88,17 +88,31 @@ impl HookFailed {
 }
 
 /// Runs hooks in order, stopping at the first that fails.
-pub fn run_hooks(hooks: &[HookStep], state: &HookState, status: &str) -> Result<(), HookFailed> {
+/// They run in `cwd`, or where the caller is.
+pub fn run_hooks(
+    hooks: &[HookStep],
+    state: &HookState,
+    status: &str,
+    cwd: Option<&Path>,
+) -> Result<(), HookFailed> {
     for (index, step) in hooks.iter().enumerate() {
-        run_hook(&step.hook, state, status).map_err(|why| HookFailed { index, at: step.at.clone(), why })?;
+        run_hook(&step.hook, state, status, cwd).map_err(|why| HookFailed {
+            index,
+            at: step.at.clone(),
+            why,
+        })?;
     }
     Ok(())
 }
 
-fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> {
+fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) -> Result<(), String> {
     let name = &hook.path;
     let state_json = state_file(&state.json(status)).map_err(|e| format!("hook {name:?}: state: {e}"))?;
     let mut command = Command::new(name);
+    // The bundle may be gone by the time of the poststop hooks.
+    if let Some(cwd) = cwd.filter(|cwd| cwd.is_dir()) {
+        command.current_dir(cwd);
+    }
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
@@ -211,7 +225,7 @@ mod tests {
     #[test]
     fn state_is_on_stdin_and_status_decides() {
         let script = r#"grep -q '"id":"web"' && exit 0; exit 9"#;
-        run_hooks(&[shell(script, None)], &state(), "creating").unwrap();
+        run_hooks(&[shell(script, None)], &state(), "creating", None).unwrap();
     }
 
     #[test]
@@ -224,14 +238,14 @@ mod tests {
 
     #[test]
     fn a_hook_past_its_timeout_is_killed() {
-        let failed = run_hooks(&[shell("exec sleep 600", Some(1))], &state(), "created").unwrap_err();
+        let failed = run_hooks(&[shell("exec sleep 600", Some(1))], &state(), "created", None).unwrap_err();
         assert!(failed.why.contains("exceeded its timeout of 1 s"), "{}", failed.why);
     }
 
     #[test]
     fn a_child_that_keeps_the_output_open_does_not_hold_the_hook() {
         let started = Instant::now();
-        run_hooks(&[shell("sleep 20 & exit 0", None)], &state(), "created").unwrap();
+        run_hooks(&[shell("sleep 20 & exit 0", None)], &state(), "created", None).unwrap();
         assert!(started.elapsed() < Duration::from_secs(10));
     }
 
@@ -239,7 +253,7 @@ mod tests {
     fn a_missing_hook_is_named() {
         let mut step = shell("", None);
         step.hook.path = "/no/such/hook".into();
-        let failed = run_hooks(&[step], &state(), "created").unwrap_err();
+        let failed = run_hooks(&[step], &state(), "created", None).unwrap_err();
         assert!(failed.why.contains("/no/such/hook"), "{}", failed.why);
     }
 
