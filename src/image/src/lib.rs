@@ -6,6 +6,12 @@
 
 pub mod descriptor;
 pub mod digest;
+mod errno;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+pub mod stack;
+pub mod tar;
+#[cfg(test)]
+mod testing;
+pub mod unpack;
