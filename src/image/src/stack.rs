@@ -66,11 +66,6 @@ impl Merged {
         Ok(Merged(self.0.iter().map(dup).collect::<Result<_, _>>()?))
     }
 
-    /// The directory whose attributes the merged one has.
-    pub(crate) fn top(&self) -> Option<&OwnedFd> {
-        self.0.first()
-    }
-
     /// One step down.
     pub fn child(&self, name: &[u8]) -> Result<Child, Errno> {
         let mut merged = Vec::new();

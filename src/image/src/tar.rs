@@ -349,6 +349,17 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
+impl<R: BufRead + io::Seek> Reader<R> {
+    /// Where the body begins, and passes over it without reading it.
+    pub(crate) fn pass_body(&mut self) -> Result<u64, TarError> {
+        let start = self.input.stream_position()?;
+        let rest = i64::try_from(self.body + self.padding).map_err(|_| TarError::Truncated)?;
+        self.input.seek_relative(rest)?;
+        (self.body, self.padding) = (0, 0);
+        Ok(start)
+    }
+}
+
 /// An id that chown(2) takes: -1 would mean "as it is".
 fn id(field: &str, value: Result<u64, TarError>) -> Result<u32, TarError> {
     let bad = || TarError::Field { field: field.to_string(), path: String::new() };

@@ -126,7 +126,8 @@ impl Patch<'_> {
 
     /// A directory that no entry of the layer names: `from` in the layer, `to` in the image.
     fn implied(&mut self, from: &[u8], to: &[u8], content: Content) -> Result<(), Error> {
-        match self.lower.find(to)? {
+        let below = if self.is_hidden(from)? { Child::Absent } else { self.lower.find(to)? };
+        match below {
             Child::Directory(_) => drop(self.directory(to)?),
             Child::Other(dir, stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                 let target = self.lower.resolve(to, LastLink::Follow)?;
@@ -136,6 +137,10 @@ impl Patch<'_> {
                 let target = target.path.join(&b'/');
                 self.put_back(&dir, &stat, to)?;
                 self.moved.push((from.to_vec(), target.clone()));
+                if let Child::Other(..) = self.above_lower(&[self.layer], to)?.find(&target)? {
+                    // The layer puts a file where the link led: what came there before is gone.
+                    return Ok(());
+                }
                 drop(self.directory(&target)?);
                 return self.bring(from, &target);
             }
@@ -272,6 +277,20 @@ impl Patch<'_> {
                 rustix::fs::futimens(&dir, &times).map_err(Error::call("futimens", path))
             }
         }
+    }
+
+    /// Whether the layer hides what is below this path, by an opaque directory above it.
+    fn is_hidden(&self, path: &[u8]) -> Result<bool, Error> {
+        let mut parent = split(path).0;
+        while !parent.is_empty() {
+            if let Some(dir) = self.open(self.layer, parent)?
+                && is_opaque(&dir).map_err(Error::call("fgetxattr", parent))?
+            {
+                return Ok(true);
+            }
+            parent = split(parent).0;
+        }
+        Ok(false)
     }
 
     fn is_implied(&self, path: &[u8]) -> bool {

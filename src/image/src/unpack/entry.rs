@@ -60,22 +60,24 @@ fn opaque(tree: &mut Tree, parents: &[&[u8]], path: &[u8]) -> Result<(), Error> 
         let dir = clone(&tree.parent(parents)?.fd)?;
         return tree.make_opaque(dir.as_fd(), path);
     }
-    let Some(dir) = tree.existing(parents)? else { return Ok(()) };
-    let open = remove::open_dir(dir.fd.as_fd(), b".").map_err(Error::call("openat", path))?;
+    let parent = tree.parent(parents)?;
+    let inode = parent.inode;
+    let dir = remove::open_dir(parent.fd.as_fd(), b".").map_err(Error::call("openat", path))?;
     tree.forget_parent();
-    let removed = remove::remove_lower_children(tree, open.as_fd(), dir.inode);
+    let removed = remove::remove_lower_children(tree, dir.as_fd(), inode);
     removed.map(drop).map_err(Error::call("unlinkat", path))
 }
 
 /// `.wh.NAME`: what lower layers have of this name is gone.
 fn whiteout(tree: &mut Tree, place: &Place<'_>) -> Result<(), Error> {
+    // The directory is made when it is missing, as containerd and umoci do.
+    let parent = tree.parent(&place.parents)?;
+    let (dir, inode) = (clone(&parent.fd)?, parent.inode);
     if !tree.is_overlay() {
-        let Some(dir) = tree.existing(&place.parents)? else { return Ok(()) };
         tree.forget_parent();
-        let removed = remove::remove_lower(tree, dir.fd.as_fd(), dir.inode, place.name);
+        let removed = remove::remove_lower(tree, dir.as_fd(), inode, place.name);
         return removed.map(drop).map_err(Error::call("unlinkat", &place.path));
     }
-    let dir = clone(&tree.parent(&place.parents)?.fd)?;
     // Unprivileged since Linux 5.8.
     let made = rustix::fs::mknodat(&dir, place.name, FileType::CharacterDevice, Mode::empty(), 0);
     match made {
@@ -209,7 +211,8 @@ fn hard_link(tree: &mut Tree, entry: &Entry, place: &Place<'_>) -> Result<(), Er
     let Some(name) = parents.pop() else { return Err(escape(&entry.link, Escape::Root)) };
     let found = match tree.existing(&parents)? {
         Some(dir) => match rustix::fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Some((dir, stat)),
+            // A directory that only this layer's own entries imply may be a link below.
+            Ok(stat) => (!tree.is_implied(stat.st_ino)).then_some((dir, stat)),
             Err(Errno::NOENT) => None,
             Err(errno) => return Err(Error::call("statat", &target)(errno)),
         },
@@ -228,6 +231,9 @@ fn hard_link(tree: &mut Tree, entry: &Entry, place: &Place<'_>) -> Result<(), Er
     };
     if is_whiteout(&stat) && tree.is_overlay() {
         return Err(Error::call("linkat", &target)(Errno::NOENT));
+    }
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        return Err(Error::call("linkat", &target)(Errno::PERM));
     }
     let parent = tree.parent(&place.parents)?;
     let standing = rustix::fs::statat(&parent.fd, place.name, AtFlags::SYMLINK_NOFOLLOW);

@@ -212,20 +212,54 @@ impl Tree {
         // The deepest first: without root, a directory of mode 0 cannot be passed.
         pending.sort_by_key(|(_, (path, _))| std::cmp::Reverse(path.len()));
         self.applied = Applied::default();
+        let mut missed = HashMap::new();
         for (inode, (path, attributes)) in pending {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let fd = match self.open_in_root(&path, flags) {
-                Ok(fd) => fd,
-                // Removed by a later entry.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            let found = match self.open_in_root(&path, flags) {
+                Ok(fd) => Some(fd),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => None,
                 Err(errno) => return Err(Error::call("openat2", &path)(errno)),
             };
-            let stat = rustix::fs::fstat(&fd).map_err(Error::call("fstat", &path))?;
-            if stat.st_ino == inode {
-                attributes.set_on_fd(&mut self, fd.as_fd(), &path)?;
+            match found {
+                Some(fd) if inode_of(&fd, &path)? == inode => {
+                    attributes.set_on_fd(&mut self, fd.as_fd(), &path)?;
+                }
+                // Removed by a later entry, or reached through a link that is another one now.
+                Some(_) | None => {
+                    missed.insert(inode, attributes);
+                }
             }
         }
+        if !missed.is_empty() {
+            let root = remove::open_dir(self.root.as_fd(), b".").map_err(Error::call("openat", b"/"))?;
+            self.finish_missed(&missed, &root, &mut Vec::new())?;
+        }
         Ok(self.applied.skipped)
+    }
+
+    /// Looks through the whole tree for directories that are not found by the name they were made by.
+    fn finish_missed(
+        &mut self,
+        missed: &HashMap<u64, Attributes>,
+        dir: &OwnedFd,
+        path: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        for name in remove::names(dir.as_fd()).map_err(Error::call("getdents64", path))? {
+            let child = match remove::open_dir(dir.as_fd(), &name) {
+                Ok(child) => child,
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => continue,
+                Err(errno) => return Err(Error::call("openat", path)(errno)),
+            };
+            let length = path.len();
+            path.push(b'/');
+            path.extend_from_slice(&name);
+            self.finish_missed(missed, &child, path)?;
+            if let Some(attributes) = missed.get(&inode_of(&child, path)?) {
+                attributes.set_on_fd(self, child.as_fd(), path)?;
+            }
+            path.truncate(length);
+        }
+        Ok(())
     }
 
     fn open_in_root(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
@@ -313,6 +347,8 @@ impl Tree {
                             .map_err(Error::call("unlinkat", &path))?;
                         let fd = self.make_implied(at, &part, path.clone())?;
                         self.make_opaque(fd.as_fd(), &path)?;
+                        // What was below is gone: nothing is to be taken from there.
+                        self.implied.remove(&inode_of(&fd, &path)?);
                         fd
                     } else if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                         links += 1;
@@ -346,7 +382,7 @@ impl Tree {
         rustix::fs::mkdirat(&at, name, Mode::RWXU).map_err(Error::call("mkdirat", &path))?;
         let fd = rustix::fs::openat(&at, name, PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
             .map_err(Error::call("openat", &path))?;
-        let inode = rustix::fs::fstat(&fd).map_err(Error::call("fstat", &path))?.st_ino;
+        let inode = inode_of(&fd, &path)?;
         self.sequence += 1;
         self.implied.insert(inode, (self.sequence, path.clone()));
         self.pending.insert(inode, (path, Attributes::implied()));
@@ -360,6 +396,11 @@ impl Tree {
             self.applied.root_stated = true;
         }
         self.pending.insert(inode, (path.to_vec(), attributes));
+    }
+
+    /// Whether this directory was made without an entry for it, in a layer by itself.
+    pub(super) fn is_implied(&self, inode: u64) -> bool {
+        self.is_overlay() && self.implied.contains_key(&inode)
     }
 
     /// Records a hard link into the layers below.
@@ -395,6 +436,10 @@ impl Tree {
     pub(super) fn forget_parent(&mut self) {
         self.cached = None;
     }
+}
+
+fn inode_of(fd: &OwnedFd, path: &[u8]) -> Result<u64, Error> {
+    rustix::fs::fstat(fd).map(|stat| stat.st_ino).map_err(Error::call("fstat", path))
 }
 
 impl Parent {
