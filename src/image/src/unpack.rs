@@ -19,9 +19,11 @@ mod remove;
 mod tree;
 
 pub(crate) use attributes::copy_attributes;
+pub(crate) use decompress::Decompressor;
 pub use decompress::Format;
 pub use error::Error;
 pub use names::Escape;
+pub(crate) use names::components;
 pub use pipeline::{Expected, Limits, Unpacked, unpack_layer};
 pub(crate) use remove::{names as names_in, open_dir, remove_all};
 pub(crate) use tree::is_whiteout;
