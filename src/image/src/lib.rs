@@ -1,7 +1,7 @@
 //! The content half of creel's images: what image-spec describes, without the network.
 //!
 //! * Names and documents, pure, from text that strangers wrote: [`digest`], [`descriptor`], [`platform`],
-//!   [`manifest`], [`config`], [`reference`], and [`choose`], which goes from one to the other.
+//!   [`manifest`], [`config`], [`mod@reference`], and [`choose`], which goes from one to the other.
 //! * Sources that are files: [`layout`].
 //! * Layers to directories: [`tar`], [`unpack`], and [`stack`], which reads them as overlayfs will show them.
 //! * What is kept: [`store`].
