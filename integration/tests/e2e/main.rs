@@ -22,3 +22,4 @@ mod seccomp;
 mod security;
 mod stdio;
 mod terminal;
+mod update;

@@ -24,10 +24,11 @@ pub enum Subcommand {
     Spec,
     Start,
     State,
+    Update,
 }
 
 /// All of them, in the order of the help.
-const ALL: [Subcommand; 13] = [
+const ALL: [Subcommand; 14] = [
     Subcommand::Create,
     Subcommand::Delete,
     Subcommand::Exec,
@@ -41,6 +42,7 @@ const ALL: [Subcommand; 13] = [
     Subcommand::Spec,
     Subcommand::Start,
     Subcommand::State,
+    Subcommand::Update,
 ];
 
 /// How many operands a subcommand takes.
@@ -88,6 +90,7 @@ impl Subcommand {
             Subcommand::Spec => "spec",
             Subcommand::Start => "start",
             Subcommand::State => "state",
+            Subcommand::Update => "update",
         }
     }
 
@@ -106,6 +109,7 @@ impl Subcommand {
             Subcommand::Spec => "write a config.json to start from",
             Subcommand::Start => "start the process of a created container",
             Subcommand::State => "show the state of a container, as JSON",
+            Subcommand::Update => "change the limits of a container",
         }
     }
 
@@ -123,7 +127,8 @@ impl Subcommand {
             | Subcommand::Resume
             | Subcommand::Run
             | Subcommand::Start
-            | Subcommand::State => (Operands::Exactly(1), " <container-id>"),
+            | Subcommand::State
+            | Subcommand::Update => (Operands::Exactly(1), " <container-id>"),
         }
     }
 
@@ -137,6 +142,7 @@ impl Subcommand {
             Subcommand::List => (&LIST, &[]),
             Subcommand::Ps => (&PS, &[]),
             Subcommand::Spec => (&SPEC, &[]),
+            Subcommand::Update => (&UPDATE, &[]),
             Subcommand::Features
             | Subcommand::Pause
             | Subcommand::Resume
@@ -259,6 +265,29 @@ static PS: [Flag; 1] = [Flag::value("format", "FORMAT", "table (default) or json
 static SPEC: [Flag; 2] = [
     Flag::value("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
     Flag::switch("rootless", "for a container of a user without privileges"),
+];
+
+/// The two without help are runc's, which ignores them.
+static UPDATE: [Flag; 19] = [
+    Flag::value("resources", "FILE", "limits as JSON, - for standard input, instead of flags").short('r'),
+    Flag::value("blkio-weight", "WEIGHT", "block I/O weight, 10 to 1000"),
+    Flag::value("cpu-period", "USECS", "CPU period"),
+    Flag::value("cpu-quota", "USECS", "CPU time in each period, -1 for no limit"),
+    Flag::value("cpu-burst", "USECS", "CPU time that may be saved up for a later period"),
+    Flag::value("cpu-share", "SHARES", "CPU shares, 2 to 262144"),
+    Flag::value("cpu-rt-period", "USECS", "realtime CPU period"),
+    Flag::value("cpu-rt-runtime", "USECS", "realtime CPU time in each period"),
+    Flag::value("cpuset-cpus", "LIST", "CPUs to use"),
+    Flag::value("cpuset-mems", "LIST", "memory nodes to use"),
+    Flag::value("cpu-idle", "0|1", "1 for SCHED_IDLE"),
+    Flag::value("memory", "SIZE", "memory limit, such as 64m; -1 for none"),
+    Flag::value("memory-reservation", "SIZE", "soft memory limit"),
+    Flag::value("memory-swap", "SIZE", "limit of memory and swap together"),
+    Flag::value("pids-limit", "N", "number of processes, -1 for no limit"),
+    Flag::value("l3-cache-schema", "SCHEMA", "Intel RDT/CAT schema (not available)"),
+    Flag::value("mem-bw-schema", "SCHEMA", "Intel RDT/MBA schema (not available)"),
+    Flag::value("kernel-memory", "SIZE", ""),
+    Flag::value("kernel-memory-tcp", "SIZE", ""),
 ];
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::commands::{self, Subcommand};
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{features, output, ps, request, signal, spec, version};
+use crate::{features, output, ps, request, signal, spec, update, version};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -74,6 +74,11 @@ pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> R
         Subcommand::State => on_container("state", &words, |id| {
             let view = creel_container::state(&runtime, id).map_err(one_line)?;
             output::write(&output::state(&view))?;
+            Ok(0)
+        }),
+        Subcommand::Update => on_container("update", &words, |id| {
+            let resources = update::resources(&words)?;
+            creel_container::update(&runtime, id, &resources).map_err(one_line)?;
             Ok(0)
         }),
     }

@@ -17,6 +17,7 @@ mod ps;
 mod request;
 mod signal;
 mod spec;
+mod update;
 mod version;
 
 use std::ffi::OsString;

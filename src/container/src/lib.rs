@@ -36,6 +36,7 @@ mod store;
 mod terminal;
 pub mod time;
 mod undo;
+mod update;
 
 pub use api::*;
 pub use create::{create, dry_run};
@@ -50,3 +51,4 @@ pub use ps::pids;
 pub use run::run;
 pub use start::start;
 pub use state::{list, state};
+pub use update::update;
