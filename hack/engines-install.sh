@@ -7,7 +7,7 @@ set -euo pipefail
 wanted=(
     containerd:containerd ctr:containerd dockerd:docker.io podman:podman buildah:buildah runc:runc
     conmon:conmon /usr/lib/podman/netavark:netavark /usr/lib/cni/bridge:containernetworking-plugins
-    iptables:iptables docker-init:tini catatonit:catatonit newuidmap:uidmap
+    iptables:iptables docker-init:tini catatonit:catatonit newuidmap:uidmap ps:procps
     ip:iproute2 script:bsdutils nsenter:util-linux
 )
 
