@@ -17,11 +17,16 @@ cd "$suite/tests/integration"
 [ $# -gt 0 ] || set -- *.bats
 
 # The suite mounts; none of it may reach the host. setsid gives script(1) a terminal of its own,
-# which tests of `--tty` need, whatever this runs under.
+# which tests of `--tty` need, whatever this runs under. BATS_TEST_TIMEOUT is of no use here: its
+# watchdog is a child of the test, and tests that `wait` for their children wait for it. An end of
+# file on script's standard input would show as a character of the terminal: the pipe has none.
+pipe=$(mktemp -u)
+mkfifo "$pipe"
+trap 'rm -f "$pipe"' EXIT
 for file; do
     log=$logs/${file%.bats}.tap
-    RUNC=$runtime BATS_TEST_TIMEOUT=${BATS_TEST_TIMEOUT:-120} unshare -m --propagation private setsid -w \
-        script -qec "bats --tap $(printf %q "$file")" "$log.raw" </dev/null >/dev/null || true
+    RUNC=$runtime timeout "${TIMEOUT:-900}" unshare -m --propagation private setsid -w \
+        script -qec "bats --tap $(printf %q "$file")" "$log.raw" <>"$pipe" >/dev/null || true
     tr -d '\r' <"$log.raw" >"$log" && rm "$log.raw"
 done
 
