@@ -4,8 +4,18 @@
 //! pure and read text that strangers wrote.
 #![forbid(unsafe_code)]
 
+pub mod choose;
+pub mod config;
 pub mod descriptor;
 pub mod digest;
+mod errno;
+pub mod layout;
 pub mod manifest;
 pub mod platform;
 pub mod reference;
+pub mod stack;
+pub mod store;
+pub mod tar;
+#[cfg(test)]
+mod testing;
+pub mod unpack;
