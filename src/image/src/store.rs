@@ -22,6 +22,7 @@
 //! a syncfs(2) that came after the rename. One syncfs seals all layers of an image.
 
 mod blobs;
+mod containers;
 mod error;
 mod images;
 mod kept;
@@ -35,6 +36,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+pub use containers::Container;
 pub use error::Error;
 pub use images::{Image, Named};
 pub use kept::Record;

@@ -117,7 +117,7 @@ fn killed_pulls_leave_a_store_that_is_right() {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        wait_at_most(&children[0], random % (whole * 4));
+        wait_at_most(&children[0], random % (whole * 2));
         for child in &mut children {
             child.kill().unwrap();
             child.wait().unwrap();

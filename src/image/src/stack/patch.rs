@@ -5,6 +5,8 @@
 //! * Where a link stands below (`bin -> usr/bin`, the layer has `bin/x`), the link is put back, and the layer's
 //!   entries are linked to where it leads.
 //! * A hard link to a lower layer's file becomes one more name of that file.
+//!
+//! Files are never copied but linked, so that the link count of such a file tells of the store's names, too.
 
 use std::os::fd::{AsFd, OwnedFd};
 

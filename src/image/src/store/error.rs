@@ -63,6 +63,12 @@ pub enum Error {
     OtherSettings(PathBuf),
     /// Another command works with the store.
     Busy,
+    /// A container's id that is no name.
+    BadId(String),
+    /// A container of this id is there.
+    InUse(String),
+    /// A container's root cannot be mounted.
+    Mount(crate::mount::Error),
     /// No image has this name.
     NoImage(String),
 }
@@ -119,6 +125,9 @@ impl fmt::Display for Error {
                 root.display()
             ),
             Error::Busy => f.write_str("another command works with the store; try again when it is done"),
+            Error::BadId(id) => write!(f, "{id:?} is not a container id; letters, digits and _+-. make one"),
+            Error::InUse(id) => write!(f, "a container {id:?} exists"),
+            Error::Mount(error) => error.fmt(f),
             Error::NoImage(name) => write!(f, "no image is named {name:?}"),
         }
     }

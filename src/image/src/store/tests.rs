@@ -191,3 +191,40 @@ fn what_a_killed_command_left_is_removed_and_what_a_living_one_makes_is_not() {
     let other = if is_root() { Settings::single_id() } else { Settings::root() };
     assert!(matches!(Store::open(dir.path(), other), Err(Error::OtherSettings(_))));
 }
+
+#[test]
+fn users_are_read_through_the_images_links_and_never_from_a_fifo() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), settings()).unwrap();
+    let mut tar = TarBuilder::default();
+    tar.file("usr/etc/passwd", b"web:x:33:34::/srv:/bin/sh\n");
+    tar.link(b'2', "etc/passwd", "/usr/etc/passwd");
+    let image = pull(&store, &made(&[tar.finish()]), Blob::Stream).unwrap();
+    let users = store.users(&image).unwrap();
+    assert_eq!(users.resolve("web").unwrap().uid, 33);
+    let mut tar = TarBuilder::default();
+    tar.raw(b'6', "etc/passwd", b"");
+    let image = pull(&store, &made(&[tar.finish()]), Blob::Stream).unwrap();
+    assert!(matches!(store.users(&image), Err(Error::Malformed { .. })));
+}
+
+#[test]
+fn a_container_holds_its_image_and_has_a_root_like_the_images() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), settings()).unwrap();
+    let mut tar = TarBuilder::default();
+    tar.dir("./", 0o711);
+    let image = pull(&store, &made(&[tar.finish()]), Blob::Stream).unwrap();
+    let container = store.make_container("c1", &image).unwrap();
+    let mode = |name: &str| {
+        std::os::unix::fs::MetadataExt::mode(&container.path().join(name).metadata().unwrap()) & 0o7777
+    };
+    assert_eq!(mode("upper"), 0o711);
+    assert!(matches!(store.make_container("c1", &image), Err(Error::InUse(_))));
+    assert!(matches!(store.make_container("../c1", &image), Err(Error::BadId(_))));
+    assert_eq!(store.prune().unwrap().directories, 0);
+    assert!(store.container("c1").unwrap().is_some());
+    store.remove_container(&container).unwrap();
+    assert!(store.container("c1").unwrap().is_none());
+    assert_eq!(store.prune().unwrap().directories, 1);
+}

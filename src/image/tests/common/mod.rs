@@ -1,4 +1,5 @@
 //! A layout with layers that GNU tar wrote, and trees told path by path.
+#![allow(dead_code, reason = "each test uses its part")]
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
