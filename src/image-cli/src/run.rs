@@ -17,6 +17,7 @@ use anyhow::{Context, Error, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::runtime_config::{Run, runtime_config};
 use creel_image_lib::store::{Container, Image, Store};
+use serde_json::Value;
 
 use crate::container::{self, Made};
 use crate::pull::{self, Policy, Wanted};
@@ -123,9 +124,25 @@ fn bundle(store: &Store, image: &Image, container: &Container, run: &Run) -> Res
     let config = store.config(image)?;
     let mut value = runtime_config(&config, run, &store.users(image)?, "rootfs")?;
     value["hooks"] = container::hooks(container)?;
+    if run.privileged || run.cap_add.iter().any(|name| name.eq_ignore_ascii_case("all")) {
+        keep_held_capabilities(&mut value["process"]["capabilities"])?;
+    }
     write_json(&container.path().join("config.json"), &value)
 }
 
-fn write_json(path: &Path, value: &serde_json::Value) -> Result<()> {
+/// "All" are those that this process has: a container of a container cannot have more, and capset(2) would
+/// refuse to give them.
+fn keep_held_capabilities(sets: &mut Value) -> Result<()> {
+    let held = rustix::thread::capabilities(None).context("capget")?.permitted;
+    let held: Vec<String> = held.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
+    for set in ["bounding", "effective", "permitted"] {
+        if let Some(names) = sets[set].as_array_mut() {
+            names.retain(|name| held.iter().any(|held| name == held));
+        }
+    }
+    Ok(())
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
     std::fs::write(path, serde_json::to_vec(value)?).with_context(|| path.display().to_string())
 }
