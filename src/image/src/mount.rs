@@ -8,7 +8,7 @@ use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -159,11 +159,17 @@ fn set_path(context: &OwnedFd, key: &'static str, path: &Path, held: &mut Vec<Ow
         .map_err(Error::call("fsconfig", format_args!("{key}, {:?}", path)))
 }
 
-/// Takes a root away again. What still uses it keeps it until it ends.
+/// Takes a root away again. What still uses it keeps it until it ends. What is no mount is left alone.
 pub fn unmount(target: &Path) -> Result<(), Error> {
-    match rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
-        // Not a mount, or not there.
-        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
-        Err(errno) => Err(Error::call("umount2", target.display())(errno)),
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let mounted = match statx(CWD, target, flags, StatxFlags::empty()) {
+        Ok(found) => found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+        Err(Errno::NOENT) => false,
+        Err(errno) => return Err(Error::call("statx", target.display())(errno)),
+    };
+    if !mounted {
+        return Ok(());
     }
+    rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+        .map_err(Error::call("umount2", target.display()))
 }

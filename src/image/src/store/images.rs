@@ -108,6 +108,9 @@ impl Store {
             if snapshot.record.root_stated {
                 stacked.root_from = Some(path.clone());
             }
+            // overlayfs takes no directory twice (ELOOP), and of equal layers the upper one says all that the lower
+            // one does.
+            stacked.below.retain(|below| *below != path);
             stacked.below.insert(0, path);
             stacked.below.splice(0..0, patch);
         }

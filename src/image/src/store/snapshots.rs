@@ -52,6 +52,9 @@ pub enum Blob {
 
 impl Store {
     /// Looks for a layer. When it is not there, waits for whoever is unpacking it, then gives the place.
+    ///
+    /// A thread holds one place at a time: two pulls that hold some and wait for others could wait for each other,
+    /// and an image may have a layer twice.
     pub fn layer(&self, diff_id: &Digest) -> Result<Layer<'_>, Error> {
         if let Some(found) = self.snapshot(diff_id)? {
             return Ok(Layer::Ready(Box::new(found)));

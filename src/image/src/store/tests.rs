@@ -228,3 +228,16 @@ fn a_container_holds_its_image_and_has_a_root_like_the_images() {
     assert!(store.container("c1").unwrap().is_none());
     assert_eq!(store.prune().unwrap().directories, 1);
 }
+
+#[test]
+fn a_layer_that_an_image_has_twice_is_stacked_once_where_it_comes_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), settings()).unwrap();
+    let mut middle = TarBuilder::default();
+    middle.dir("etc", 0o755);
+    middle.file("etc/low", b"middle");
+    let image = pull(&store, &made(&[base(), middle.finish(), base()]), Blob::Stream).unwrap();
+    assert_eq!(image.layers.len(), 3);
+    assert_eq!(image.lowers.len(), 2);
+    assert_eq!(std::fs::read_to_string(dir.path().join(&image.lowers[0]).join("etc/low")).unwrap(), "low");
+}

@@ -1,7 +1,9 @@
 //! Owner, mode, extended attributes and times, in the one order that keeps them all.
 //!
-//! chown(2) clears the set-id bits and file capabilities, so it comes first; chmod(2) is next, since the umask
-//! took part in the creation; then the attributes, `security.capability` among them; utimensat(2) is last.
+//! chown(2) clears the set-id bits and file capabilities, so it comes first. `user.*` attributes are next: who
+//! is not root needs write permission for them, by the mode, even on an open file (xattr(7)). Then chmod(2), since
+//! the umask took part in the creation; then the other attributes, `security.capability` among them;
+//! utimensat(2) is last.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -73,10 +75,10 @@ impl Attributes {
         if tree.options.owners == Owners::Recorded && (inherits || (self.uid, self.gid) != tree.ids) {
             rustix::fs::fchown(fd, uid, gid).map_err(|errno| self.not_owned("fchown", path, errno))?;
         }
+        let set = |name: &[u8], value: &[u8]| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty());
+        self.set_xattrs(tree, path, Class::User, set)?;
         rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode)).map_err(Error::call("fchmod", path))?;
-        self.set_xattrs(tree, path, |name, value| {
-            rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
-        })?;
+        self.set_xattrs(tree, path, Class::Other, set)?;
         rustix::fs::futimens(fd, &times(self.mtime)).map_err(Error::call("futimens", path))
     }
 
@@ -102,9 +104,12 @@ impl Attributes {
             // lsetxattr(2) has no *at form that old kernels know; the parent is reached through its fd.
             let mut place = format!("/proc/self/fd/{}/", parent.fd.as_raw_fd()).into_bytes();
             place.extend_from_slice(name);
-            self.set_xattrs(tree, path, |name, value| {
-                rustix::fs::lsetxattr(place.as_slice(), name, value, XattrFlags::empty())
-            })?;
+            // The kernel has `user.*` for files and directories alone, so the mode does not matter.
+            for class in [Class::User, Class::Other] {
+                self.set_xattrs(tree, path, class, |name, value| {
+                    rustix::fs::lsetxattr(place.as_slice(), name, value, XattrFlags::empty())
+                })?;
+            }
         }
         rustix::fs::utimensat(&parent.fd, name, &times(self.mtime), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(Error::call("utimensat", path))
@@ -123,9 +128,11 @@ impl Attributes {
         &self,
         tree: &mut Tree,
         path: &[u8],
+        class: Class,
         set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>,
     ) -> Result<(), Error> {
-        for (name, value) in &self.xattrs {
+        let of_class = |name: &[u8]| name.starts_with(b"user.") == (class == Class::User);
+        for (name, value) in self.xattrs.iter().filter(|(name, _)| of_class(name)) {
             let told = String::from_utf8_lossy(name);
             if is_overlays(name) {
                 tree.skip(path, format!("attribute {told} is overlayfs's own"));
@@ -146,6 +153,13 @@ impl Attributes {
         }
         Ok(())
     }
+}
+
+/// Which attributes are set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    User,
+    Other,
 }
 
 /// Whether there is a mode to set: symbolic links have none.

@@ -84,7 +84,7 @@ pub enum Need {
 pub struct Applied {
     /// Entries read.
     pub entries: u64,
-    /// What was left out; at most [`MAX_SKIPPED`] are kept.
+    /// What was left out; the first 64 are kept.
     pub skipped: Vec<Skipped>,
     /// How many were left out.
     pub skipped_count: u64,
