@@ -29,6 +29,7 @@ const STDIO: &str = "a foreground process has the caller's own standard streams,
 const CGROUP_RO: &str = "with the option ro the tmpfs that holds the v1 hierarchies is read-only too";
 
 const DEFAULTS: &str = "the mount option defaults changes nothing; runc hands it to the file system";
+const NO_PROC: &str = "runc needs the container's /proc to start it, creel does not";
 const NO_CAPS: &str = "a config without capabilities gives none; runc since 1.2 leaves all of root's";
 
 /// All of them.
@@ -44,6 +45,8 @@ pub const TABLE: &[Row] = &[
     ),
     ours("mount-defaults-option", "code", DEFAULTS),
     ours("mount-defaults-option", "stdout", DEFAULTS),
+    ours("no-mounts", "code", NO_PROC),
+    ours("no-mounts", "stdout", NO_PROC),
     ours("exec-user", "stdout.status.Groups", "runc 1.5 gives a group of --additional-gids twice"),
     old("*", "stdout.mounts./proc/acpi.0.super", MASK),
     old("*", "stdout.mounts./sys/firmware.0.super", MASK),

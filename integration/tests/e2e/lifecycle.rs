@@ -246,7 +246,7 @@ fn unknown_signals_are_refused() {
 #[test]
 fn kill_without_pid_namespace_ends_every_process() {
     needs_runc!(2, "kill of a whole cgroup without --all");
-    let mut container = Container::shell("sleep 1000 & touch /ready; exec sleep 1000");
+    let mut container = Container::shell("sleep 1000 & : > /ready; exec sleep 1000");
     container.bundle.without_namespace("pid");
     container.run_detached();
     container.wait_file("ready");

@@ -4,8 +4,8 @@
 //! of [`Cgroup::join_fds`] or are cloned into [`Cgroup::clone_into`]. The order of a start is
 //! [`Host::detect`], [`CgroupPath::parse`], [`plan_writes`] and [`devices::plan_rules`] (both pure),
 //! [`Cgroup::create`], [`Cgroup::apply`], [`Cgroup::apply_devices`], then clone: limits hold
-//! before the first instruction of the container. Later commands know the cgroup from its
-//! [`CgroupRecord`] alone.
+//! before the first instruction of the container. Later commands, [`Cgroup::update`] among them, know the cgroup from
+//! its [`CgroupRecord`] alone.
 //!
 //! Two axes decide what happens: the [`Owner`] makes and removes directories, the [`Hierarchy`]
 //! says which file means what. See cgroups(7), the kernel's admin-guide/cgroup-v1 and
@@ -23,6 +23,7 @@ mod processes;
 mod record;
 mod remove;
 mod resources;
+mod update;
 mod write;
 
 pub use create::CreateOptions;

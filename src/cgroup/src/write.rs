@@ -152,6 +152,12 @@ impl CgroupDir {
                     Err(_) => String::new(),
                 }
             }
+            Errno::INVAL if write.file == "memory.limit_in_bytes" => {
+                match self.read("memory.memsw.limit_in_bytes") {
+                    Ok(both) => format!("memory and swap together are limited to {}", both.trim()),
+                    Err(_) => String::new(),
+                }
+            }
             Errno::INVAL if write.file.starts_with("cpu.rt_") => {
                 "realtime time must be available in the parent cgroup's cpu.rt_runtime_us".to_owned()
             }

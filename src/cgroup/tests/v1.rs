@@ -161,6 +161,41 @@ fn values_that_bound_each_other_can_be_raised_and_lowered() {
 }
 
 #[test]
+fn an_update_changes_what_it_names_and_a_refused_one_nothing() {
+    let host = host!();
+    let scratch = Scratch::new(&host);
+    scratch
+        .apply(V1, r#"{"memory":{"limit":67108864,"swap":67108864},"cpu":{"shares":512,"quota":20000,"period":50000}}"#)
+        .unwrap();
+    let in_force = || {
+        [
+            ("memory", "memory.limit_in_bytes"),
+            ("memory", "memory.memsw.limit_in_bytes"),
+            ("cpu", "cpu.shares"),
+            ("cpu", "cpu.cfs_quota_us"),
+            ("cpu", "cpu.cfs_period_us"),
+        ]
+        .map(|(controller, file)| scratch.read(controller, file))
+    };
+    let update = |json: &str| scratch.cgroup.update(&resources(json));
+    update(r#"{"cpu":{"quota":30000}}"#).unwrap();
+    assert_eq!(in_force(), ["67108864", "67108864", "512", "30000", "50000"]);
+    update(r#"{"cpu":{"period":60000}}"#).unwrap();
+    assert_eq!(in_force(), ["67108864", "67108864", "512", "30000", "60000"]);
+    update(r#"{"memory":{"swap":134217728}}"#).unwrap();
+    update(r#"{"memory":{"limit":33554432}}"#).unwrap();
+    let before = ["33554432", "134217728", "512", "30000", "60000"];
+    assert_eq!(in_force(), before);
+    let refused = r#"{"memory":{"limit":268435456,"swap":268435456},"cpu":{"shares":100,"quota":10}}"#;
+    let error = update(refused).unwrap_err().to_string();
+    assert!(error.starts_with(".linux.resources.cpu.quota: write("), "{error}");
+    assert_eq!(in_force(), before);
+    let error = update(r#"{"memory":{"limit":268435456}}"#).unwrap_err().to_string();
+    assert!(error.ends_with("; memory and swap together are limited to 134217728"), "{error}");
+    assert_eq!(in_force(), before);
+}
+
+#[test]
 fn idle_and_shares_do_not_exclude_each_other() {
     let host = host!();
     let scratch = Scratch::new(&host);

@@ -18,24 +18,32 @@ pub enum Subcommand {
     Features,
     Kill,
     List,
+    Pause,
+    Ps,
+    Resume,
     Run,
     Spec,
     Start,
     State,
+    Update,
 }
 
 /// All of them, in the order of the help.
-const ALL: [Subcommand; 10] = [
+const ALL: [Subcommand; 14] = [
     Subcommand::Create,
     Subcommand::Delete,
     Subcommand::Exec,
     Subcommand::Features,
     Subcommand::Kill,
     Subcommand::List,
+    Subcommand::Pause,
+    Subcommand::Ps,
+    Subcommand::Resume,
     Subcommand::Run,
     Subcommand::Spec,
     Subcommand::Start,
     Subcommand::State,
+    Subcommand::Update,
 ];
 
 /// How many operands a subcommand takes.
@@ -76,10 +84,14 @@ impl Subcommand {
             Subcommand::Features => "features",
             Subcommand::Kill => "kill",
             Subcommand::List => "list",
+            Subcommand::Pause => "pause",
+            Subcommand::Ps => "ps",
+            Subcommand::Resume => "resume",
             Subcommand::Run => "run",
             Subcommand::Spec => "spec",
             Subcommand::Start => "start",
             Subcommand::State => "state",
+            Subcommand::Update => "update",
         }
     }
 
@@ -91,10 +103,14 @@ impl Subcommand {
             Subcommand::Features => "show what this runtime supports, as JSON",
             Subcommand::Kill => "send a signal (default: SIGTERM) to a container's init process",
             Subcommand::List => "list the containers below the root directory",
+            Subcommand::Pause => "stop every process of a container where it stands",
+            Subcommand::Ps => "show the processes of a container",
+            Subcommand::Resume => "let the processes of a paused container go on",
             Subcommand::Run => "create and start a container",
             Subcommand::Spec => "write a config.json to start from",
             Subcommand::Start => "start the process of a created container",
             Subcommand::State => "show the state of a container, as JSON",
+            Subcommand::Update => "change the limits of a container",
         }
     }
 
@@ -105,11 +121,15 @@ impl Subcommand {
                 (Operands::AtLeast(1), " <container-id> <command> [argument...] || -p FILE <container-id>")
             }
             Subcommand::Kill => (Operands::Between(1, 2), " <container-id> [signal]"),
+            Subcommand::Ps => (Operands::AtLeast(1), " <container-id> [ps argument...]"),
             Subcommand::Create
             | Subcommand::Delete
+            | Subcommand::Pause
+            | Subcommand::Resume
             | Subcommand::Run
             | Subcommand::Start
-            | Subcommand::State => (Operands::Exactly(1), " <container-id>"),
+            | Subcommand::State
+            | Subcommand::Update => (Operands::Exactly(1), " <container-id>"),
         }
     }
 
@@ -121,8 +141,14 @@ impl Subcommand {
             Subcommand::Delete => (&DELETE, &[]),
             Subcommand::Kill => (&KILL, &[]),
             Subcommand::List => (&LIST, &[]),
+            Subcommand::Ps => (&PS, &[]),
             Subcommand::Spec => (&SPEC, &[]),
-            Subcommand::Features | Subcommand::Start | Subcommand::State => (&[], &[]),
+            Subcommand::Update => (&UPDATE, &[]),
+            Subcommand::Features
+            | Subcommand::Pause
+            | Subcommand::Resume
+            | Subcommand::Start
+            | Subcommand::State => (&[], &[]),
         };
         shared.iter().chain(own).chain(&HELP)
     }
@@ -143,7 +169,7 @@ impl Subcommand {
 
     /// Reads the words after its name; `None` when help was asked for.
     pub fn parse<'a>(self, program: &Program, args: &'a [OsString]) -> Result<Option<Words<'a>>, Failure> {
-        let flags_stop = self == Subcommand::Exec;
+        let flags_stop = matches!(self, Subcommand::Exec | Subcommand::Ps);
         let words = Words::read(args, flags_stop, |name| self.flags().find(|flag| flag.is_named(name)))
             .map_err(|message| {
                 Failure::usage(format!("Incorrect Usage: {message}"), self.help(program), message)
@@ -238,9 +264,34 @@ static LIST: [Flag; 2] = [
     Flag::switch("quiet", "show only ids").short('q'),
 ];
 
+static PS: [Flag; 1] = [Flag::value("format", "FORMAT", "table (default) or json").short('f')];
+
 static SPEC: [Flag; 2] = [
     Flag::value("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
     Flag::switch("rootless", "for a container of a user without privileges"),
+];
+
+/// The two without help are runc's, which ignores them.
+static UPDATE: [Flag; 19] = [
+    Flag::value("resources", "FILE", "limits as JSON, - for standard input, instead of flags").short('r'),
+    Flag::value("blkio-weight", "WEIGHT", "block I/O weight, 10 to 1000"),
+    Flag::value("cpu-period", "USECS", "CPU period"),
+    Flag::value("cpu-quota", "USECS", "CPU time in each period, -1 for no limit"),
+    Flag::value("cpu-burst", "USECS", "CPU time that may be saved up for a later period"),
+    Flag::value("cpu-share", "SHARES", "CPU shares, 2 to 262144"),
+    Flag::value("cpu-rt-period", "USECS", "realtime CPU period"),
+    Flag::value("cpu-rt-runtime", "USECS", "realtime CPU time in each period"),
+    Flag::value("cpuset-cpus", "LIST", "CPUs to use"),
+    Flag::value("cpuset-mems", "LIST", "memory nodes to use"),
+    Flag::value("cpu-idle", "0|1", "1 for SCHED_IDLE"),
+    Flag::value("memory", "SIZE", "memory limit, such as 64m; -1 for none"),
+    Flag::value("memory-reservation", "SIZE", "soft memory limit"),
+    Flag::value("memory-swap", "SIZE", "limit of memory and swap together"),
+    Flag::value("pids-limit", "N", "number of processes, -1 for no limit"),
+    Flag::value("l3-cache-schema", "SCHEMA", "Intel RDT/CAT schema (not available)"),
+    Flag::value("mem-bw-schema", "SCHEMA", "Intel RDT/MBA schema (not available)"),
+    Flag::value("kernel-memory", "SIZE", ""),
+    Flag::value("kernel-memory-tcp", "SIZE", ""),
 ];
 
 #[cfg(test)]
@@ -265,12 +316,15 @@ mod tests {
             (Subcommand::Exec, &[], "/sbin/runc: \"exec\" requires a minimum of 1 argument(s)"),
             (Subcommand::Kill, &[], "/sbin/runc: \"kill\" requires a minimum of 1 argument(s)"),
             (Subcommand::Kill, &["a", "b", "c"], "/sbin/runc: \"kill\" requires a maximum of 2 argument(s)"),
+            (Subcommand::Pause, &[], "/sbin/runc: \"pause\" requires exactly 1 argument(s)"),
+            (Subcommand::Ps, &[], "/sbin/runc: \"ps\" requires a minimum of 1 argument(s)"),
             (Subcommand::Spec, &["a"], "/sbin/runc: \"spec\" requires exactly 0 argument(s)"),
         ] {
             assert_eq!(complaint(subcommand, args).unwrap(), message);
         }
         assert_eq!(complaint(Subcommand::Kill, &["a", "--all", "9"]), None);
         assert_eq!(complaint(Subcommand::Exec, &["a", "b", "c", "-d"]), None);
+        assert_eq!(complaint(Subcommand::Ps, &["-f", "table", "a", "-f", "-x"]), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::commands::{self, Subcommand};
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{companion, features, output, request, signal, spec, version};
+use crate::{companion, features, output, ps, request, signal, spec, update, version};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -62,6 +62,18 @@ pub fn run(
         Subcommand::Features => print(&features::document()),
         Subcommand::Kill => on_container("kill", &words, |id| kill(&runtime, id, &words)),
         Subcommand::List => list(globals, &runtime, &words),
+        Subcommand::Pause => on_container("pause", &words, |id| {
+            creel_container::pause(&runtime, id).map_err(one_line)?;
+            Ok(0)
+        }),
+        Subcommand::Ps => on_container("ps", &words, |id| {
+            output::write(&ps::text(&runtime, id, &words)?)?;
+            Ok(0)
+        }),
+        Subcommand::Resume => on_container("resume", &words, |id| {
+            creel_container::resume(&runtime, id).map_err(one_line)?;
+            Ok(0)
+        }),
         Subcommand::Run => on_container("run", &words, |id| run_container(globals, &runtime, id, &words)),
         Subcommand::Spec => {
             spec::write(words.value("bundle"), words.has("rootless"))?;
@@ -75,6 +87,11 @@ pub fn run(
         Subcommand::State => on_container("state", &words, |id| {
             let view = creel_container::state(&runtime, id).map_err(one_line)?;
             output::write(&output::state(&view))?;
+            Ok(0)
+        }),
+        Subcommand::Update => on_container("update", &words, |id| {
+            let resources = update::resources(&words)?;
+            creel_container::update(&runtime, id, &resources).map_err(one_line)?;
             Ok(0)
         }),
     }

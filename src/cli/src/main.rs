@@ -14,9 +14,11 @@ mod globals;
 mod log;
 mod output;
 mod program;
+mod ps;
 mod request;
 mod signal;
 mod spec;
+mod update;
 mod version;
 
 use std::ffi::OsString;

@@ -1,4 +1,4 @@
-//! What `state` and `list` print, and standard output itself.
+//! What `state`, `list` and `ps` print, and standard output itself.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -51,6 +51,12 @@ pub fn array(views: &[StateView], passwd: &[u8]) -> String {
     let documents: Vec<_> =
         views.iter().map(|view| StateDocument::new(view, owner(view.owner_uid, passwd))).collect();
     let text = if documents.is_empty() { "null".to_owned() } else { json(&documents, None) };
+    text + "\n"
+}
+
+/// `ps --format json`: one line; nothing is `null` here too.
+pub fn pids(pids: &[i32]) -> String {
+    let text = if pids.is_empty() { "null".to_owned() } else { json(&pids, None) };
     text + "\n"
 }
 

@@ -17,12 +17,15 @@ use crate::{Error, Runtime};
 pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Result<(), Error> {
     let container = Container::open(runtime, id)?;
     container.dir.lock()?;
-    // Status is not asked for: frozen or not, the fifo and init's life decide.
     let Some(init) = container.living_init() else {
         return Err(Error::Status("cannot start a container that has stopped"));
     };
     if !container.dir.has(FIFO) {
         return Err(Error::Status("cannot start an already running container"));
+    }
+    // A frozen init would not open the gate, and `resume` could not get at the lock held here.
+    if container.cgroup().is_frozen()? {
+        return Err(Error::Status("cannot start a container in the paused state"));
     }
     let proxy = match notify_socket {
         Some(socket) if container.dir.has(crate::notify::DIRECTORY) => {

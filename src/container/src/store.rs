@@ -34,17 +34,29 @@ impl StateDir {
         check_id(id)?;
         let path = root.join(id);
         let mkdir = |mode| rustix::fs::mkdirat(CWD, &path, Mode::from_raw_mode(mode));
-        match mkdir(0o711) {
-            Err(Errno::NOENT) => {
-                make_root(root)?;
-                mkdir(0o711).map_err(Error::file("mkdir", &path))?;
+        loop {
+            match mkdir(0o711) {
+                Err(Errno::NOENT) => {
+                    make_root(root)?;
+                    match mkdir(0o711) {
+                        Err(Errno::EXIST) => return Err(Error::Exists),
+                        other => other.map_err(Error::file("mkdir", &path))?,
+                    }
+                }
+                Err(Errno::EXIST) => return Err(Error::Exists),
+                other => other.map_err(Error::file("mkdir", &path))?,
             }
-            Err(Errno::EXIST) => return Err(Error::Exists),
-            other => other.map_err(Error::file("mkdir", &path))?,
+            // Between mkdir and lock the directory may be deleted, and made again by another create.
+            let dir = match StateDir::open_path(path.clone()) {
+                Err(Error::NotFound) => continue,
+                other => other?,
+            };
+            match dir.lock() {
+                Err(Error::NotFound) => continue,
+                other => other?,
+            }
+            return if dir.has(STATE) { Err(Error::Exists) } else { Ok(dir) };
         }
-        let dir = StateDir::open_path(path)?;
-        dir.lock()?;
-        Ok(dir)
     }
 
     /// Opens the directory of an existing container.

@@ -9,7 +9,7 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
 use crate::invalid::{Invalid, key_path};
-use crate::spec::{Process, Spec};
+use crate::spec::{Process, Resources, Spec};
 
 /// Reads config.json. Every version 1.x of the specification is accepted: fields of later ones are
 /// ignored, as the specification asks (config.md, "Extensibility").
@@ -25,6 +25,11 @@ pub fn parse(text: &str) -> Result<Spec, Invalid> {
 
 /// Reads the file of `exec --process`: the value of `.process` as a document of its own.
 pub fn parse_process(text: &str) -> Result<Process, Invalid> {
+    document(text)
+}
+
+/// Reads the file of `update --resources`: the value of `.linux.resources` as a document of its own.
+pub fn parse_resources(text: &str) -> Result<Resources, Invalid> {
     document(text)
 }
 

@@ -170,7 +170,7 @@ fn rdma(resources: &Resources) -> Result<Vec<FileWrite>, Invalid> {
 }
 
 /// 0 stands for "not set" in most integer fields, as in runc.
-fn set<T: Copy + Default + PartialEq>(value: Option<T>) -> Option<T> {
+pub(crate) fn set<T: Copy + Default + PartialEq>(value: Option<T>) -> Option<T> {
     value.filter(|v| *v != T::default())
 }
 

@@ -54,6 +54,12 @@ fn a_list_of_nothing_is_null_and_a_header() {
 }
 
 #[test]
+fn pids_are_one_line_and_null_when_there_are_none() {
+    assert_eq!(pids(&[1, 2, 3]), "[1,2,3]\n");
+    assert_eq!(pids(&[]), "null\n");
+}
+
+#[test]
 fn columns_are_as_wide_as_their_longest_cell_and_three() {
     let mut other = view("a-rather-long-id", Status::Stopped, 0);
     other.owner_uid = 4242;
