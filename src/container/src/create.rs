@@ -62,14 +62,8 @@ impl Draft {
         crate::store::check_id(&request.id)?;
         let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
         let path = request.bundle.join("config.json");
-        let text = std::fs::read(&path).map_err(Error::io("open", &path))?;
-        let text = String::from_utf8(text)
-            .map_err(|_| Error::Corrupt { path: path.clone(), why: "the file is not UTF-8".into() })?;
-        let spec = creel_plan::parse::parse(&text).map_err(|e| match e.at.as_str() {
-            // About the file as a whole.
-            "." => Error::Corrupt { path: path.clone(), why: e.why },
-            _ => Error::Invalid(e),
-        })?;
+        let text = read_text(&path)?;
+        let spec = creel_plan::parse::parse(&text).map_err(|e| in_file(e, &path))?;
         let facts = host_facts();
         let mut env = inherit::listen_env(request.listen_fds.as_ref());
         let notify_dir =
@@ -397,6 +391,22 @@ fn explain_death(failed: Failed, cgroup: &Cgroup) -> Failed {
             ..failed
         },
         None => failed,
+    }
+}
+
+/// A JSON file as text.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(Error::io("open", path))?;
+    String::from_utf8(bytes)
+        .map_err(|_| Error::Corrupt { path: path.to_path_buf(), why: "the file is not UTF-8".into() })
+}
+
+/// An error about the file as a whole names the file, one about a field its place.
+pub fn in_file(error: creel_plan::Invalid, path: &Path) -> Error {
+    if error.at == "." {
+        Error::Corrupt { path: path.to_path_buf(), why: error.why }
+    } else {
+        Error::Invalid(error)
     }
 }
 

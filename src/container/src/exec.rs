@@ -152,8 +152,8 @@ fn filter(container: &Container) -> Result<Option<Filter>, Error> {
 fn read_process(container: &Container, wanted: &ExecProcess) -> Result<Process, Error> {
     match wanted {
         ExecProcess::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(Error::io("open", path))?;
-            Ok(creel_plan::parse::parse_process(&text)?)
+            let text = crate::create::read_text(path)?;
+            creel_plan::parse::parse_process(&text).map_err(|e| crate::create::in_file(e, path))
         }
         ExecProcess::Flags(flags) => {
             let text = container.dir.read(EXEC)?;

@@ -122,7 +122,9 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) ->
     }
     command.stdin(state_json).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
-    let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {e}"))?;
+    // A foreground `run` holds signals back for the container: they are not held back from hooks.
+    creel_sys::process::unblock_signals(&mut command);
+    let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {}", words(&e)))?;
     let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
     let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("hook {name:?}: {e}"))?;
     let said = match output.trim() {
@@ -137,6 +139,10 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) ->
             None => format!("hook {name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
         }),
     }
+}
+
+fn words(error: &std::io::Error) -> String {
+    rustix::io::Errno::from_io_error(error).map_or_else(|| error.to_string(), crate::error::errno_words)
 }
 
 /// The state as a file to read: a hook that does not read it holds nobody up, as it would with a pipe.
