@@ -52,13 +52,13 @@ pub struct Relay {
 impl Relay {
     /// Takes the master over; the caller's terminal becomes raw.
     pub fn begin(master: OwnedFd) -> Result<Relay, Error> {
+        copy_size(&master);
         let fail = |call| Error::file(call, "terminal");
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         // TIOCGPTPEER, Linux 4.13: needs no path, which would be one of the container.
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(fail("open"))?;
         rustix::io::ioctl_fionbio(&master, true).map_err(fail("ioctl"))?;
         let stdout = own_stdout().map_err(fail("dup"))?;
-        copy_size(&master);
         let (input, output) = (Flow::default(), Flow::default());
         Ok(Relay { master, stdout, input, output, _slave: slave, _raw: RawMode::enter() })
     }
