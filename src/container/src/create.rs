@@ -203,7 +203,8 @@ pub fn make<'a>(
     refuse_sysctls_of_the_host(&draft.spec, &resources)?;
     creel_jail::open_sources(plan, &mut resources)?;
     let hooks = hook_state(&state, 0);
-    let setup = Setup { plan, resources, state: hooks.clone(), cgroup: cgroup.clone_into()? };
+    let inside = creel_jail::HookState { dir: None, ..hooks.clone() };
+    let setup = Setup { plan, resources, state: inside, cgroup: cgroup.clone_into()? };
     let mut child = creel_jail::spawn(setup)?;
     let agent = Agent::new(&state);
     child
@@ -214,6 +215,7 @@ pub fn make<'a>(
     if let (Some(socket), Some(master)) = (&console_socket, console.take_if(|_| console_socket.is_some())) {
         socket.send(crate::console::name(&master).as_bytes(), master.as_fd())?;
     }
+    console.iter().for_each(crate::terminal::keep_line_feeds);
     if let Some(socket) = &pidfd_socket {
         socket.send(b"pidfd", child.pidfd())?;
     }

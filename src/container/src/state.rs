@@ -213,6 +213,7 @@ pub fn hook_state(state: &State, pid: i32) -> HookState {
         annotations: state.annotations.clone(),
         pid,
         default_env: Vec::new(),
+        dir: Some(state.bundle.clone()),
     }
 }
 

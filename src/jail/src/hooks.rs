@@ -40,6 +40,8 @@ pub struct HookState {
     pub pid: i32,
     /// Environment of hooks that set none; empty means the runtime's own, as under runc.
     pub default_env: Vec<String>,
+    /// Where hooks of the host start, if it is still there: the bundle, as under runc.
+    pub dir: Option<PathBuf>,
 }
 
 impl HookState {
@@ -105,6 +107,9 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> 
     let env = if hook.env.is_empty() { &state.default_env } else { &hook.env };
     if !env.is_empty() {
         command.env_clear().envs(env.iter().filter_map(|e| e.split_once('=')));
+    }
+    if let Some(dir) = state.dir.as_ref().filter(|dir| dir.is_dir()) {
+        command.current_dir(dir);
     }
     command.stdin(state_json).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
