@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # From nothing to a container: installs what is missing (as root, on Debian or Ubuntu), builds creel,
-# makes a bundle of a static busybox and runs it. Leaves nothing but the build behind.
+# makes a bundle of a static busybox and runs it, then an image of the same. Leaves nothing but the build behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 hack/build-deps.sh
 hack/apt.sh busybox-static
-hack/build.sh creel
+hack/build.sh creel creel-image
 creel=$(hack/build.sh --dir)/creel
 
 bundle=$(mktemp -d)
@@ -35,3 +35,5 @@ sed -i -e 's/"terminal": *true/"terminal": false/' \
 
 echo "+ creel run --bundle BUNDLE demo"
 "$creel" --root "$bundle/state" run --bundle "$bundle" "demo-$$"
+
+hack/demo-pull.sh "$creel" "$bundle/rootfs" "$bundle"

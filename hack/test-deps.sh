@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the groups of tests named need: hack/test-deps.sh unit|e2e|differential|engines ...
+# Installs what the groups of tests named need: hack/test-deps.sh unit|e2e|differential|images|engines ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,8 +7,13 @@ hack/build-deps.sh
 for group; do
     case $group in
     unit) ;;
-    e2e) hack/apt.sh busybox-static ;;
+    e2e) hack/apt.sh busybox-static procps ;;
     differential) hack/apt.sh busybox-static runc ;;
+    images)
+        hack/apt.sh busybox-static runc skopeo
+        # Not in every distribution: without it the tests that want it say so and are skipped.
+        hack/apt.sh docker-registry || true
+        ;;
     engines) hack/engines-install.sh ;;
     *)
         echo "no group of tests \"$group\"" >&2

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
 
+use crate::companion;
 use crate::flags::{Flag, Kind, Words};
 use crate::globals::GLOBALS;
 use crate::program::{Failure, Program};
@@ -188,7 +189,7 @@ impl Subcommand {
 pub fn overview(program: &Program) -> String {
     let mut command = Command::new("creel")
         .bin_name(program.name)
-        .about("low-level OCI runtime: runs containers from bundles")
+        .about("low-level OCI runtime: runs containers from bundles and images")
         .override_usage(format!("{} [global options] command [options] [arguments...]", program.name))
         .subcommand_help_heading("Commands")
         .disable_help_flag(true)
@@ -196,6 +197,9 @@ pub fn overview(program: &Program) -> String {
     command = command.args(GLOBALS.iter().map(argument));
     for subcommand in ALL {
         command = command.subcommand(Command::new(subcommand.name()).about(subcommand.about()));
+    }
+    for (name, about) in companion::COMMANDS {
+        command = command.subcommand(Command::new(name).about(about));
     }
     command = command.subcommand(Command::new("help").about("show this help, or a command's"));
     command.render_help().to_string()
@@ -345,6 +349,10 @@ mod tests {
         let help = overview(&RUNC);
         for subcommand in ALL {
             assert!(help.contains(&format!("  {} ", subcommand.name())), "{help}");
+        }
+        for (name, _) in companion::COMMANDS {
+            assert!(help.contains(&format!("  {name} ")), "{help}");
+            assert_eq!(Subcommand::named(name.as_ref()), None);
         }
         assert!(help.contains("-v, --version"), "{help}");
     }

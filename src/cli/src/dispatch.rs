@@ -9,7 +9,7 @@ use crate::commands::{self, Subcommand};
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{features, output, ps, request, signal, spec, update, version};
+use crate::{companion, features, output, ps, request, signal, spec, update, version};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -18,8 +18,13 @@ const EXEC_FAILED: u8 = 255;
 /// Exit code for a command that does not exist, as runc's.
 const NO_SUCH_COMMAND: u8 = 3;
 
-/// Runs `command_line`, whose first word is the subcommand.
-pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> Result<u8, Failure> {
+/// Runs `command_line`, whose first word is the subcommand; `words` are those before it, which `globals` says.
+pub fn run(
+    program: &Program,
+    globals: &Globals,
+    words: &[OsString],
+    command_line: &[OsString],
+) -> Result<u8, Failure> {
     if globals.help {
         return print(&commands::overview(program));
     }
@@ -32,7 +37,15 @@ pub fn run(program: &Program, globals: &Globals, command_line: &[OsString]) -> R
         return print(&commands::overview(program));
     };
     if name == "help" || name == "h" {
-        return help(program, args);
+        return match args.first() {
+            Some(name) if companion::has(name) => {
+                Err(Failure::new(companion::exec(words, &runtime.root, &[name.clone(), "--help".into()])))
+            }
+            _ => help(program, args),
+        };
+    }
+    if companion::has(name) {
+        return Err(Failure::new(companion::exec(words, &runtime.root, command_line)));
     }
     let subcommand = Subcommand::named(name).ok_or_else(|| no_help_topic(name))?;
     let Some(words) = subcommand.parse(program, args)? else {

@@ -6,6 +6,7 @@
 //! differs is in docs/runc-compat.md.
 
 mod commands;
+mod companion;
 mod dispatch;
 mod features;
 mod flags;
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
         Err(message) => return report(&Log::to_stderr(), &Failure::new(message)),
     };
     let log = log::install(log);
-    match dispatch::run(&program, &globals, command_line) {
+    // What comes before the command goes along to a program that runs containers through this one.
+    let words = argv.get(1..argv.len() - command_line.len()).unwrap_or_default();
+    match dispatch::run(&program, &globals, words, command_line) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => report(log, &failure),
     }

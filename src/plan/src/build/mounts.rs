@@ -117,7 +117,9 @@ fn bind_attr(options: &MountOptions) -> Option<Attr> {
         return None;
     }
     let set = options.attr.attr_set();
-    let clear = options.attr.attr_clr() | (PLAIN_ATTRS & !set);
+    // mount(8): "bind,remount" changes what is named, "bind" alone gives just what is named.
+    let unnamed = if options.remount { 0 } else { PLAIN_ATTRS & !set };
+    let clear = options.attr.attr_clr() | unnamed;
     let names_atime = options.attr.atime.is_some() && !options.attr.atime_reset;
     if names_atime || set & attr::NODIRATIME != 0 {
         return Some(Attr { set, clear: clear | (ATIME_FIELD & !(set & attr::NODIRATIME)) });

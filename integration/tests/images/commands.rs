@@ -1,0 +1,77 @@
+//! The commands around the store.
+
+use serde_json::json;
+
+use crate::harness::Images;
+use crate::needs_images;
+
+#[test]
+fn images_are_listed_shown_and_removed() {
+    needs_images!();
+    let images = Images::new();
+    let layer = images.layout.layer(&images.scratch.join("tree"));
+    images.layout.image("b", &[layer], &json!({"Cmd": ["/bin/true"], "Labels": {"k": "v"}}));
+    let file = images.scratch.join("digest");
+    let words = ["pull", "-q", "--digestfile", file.to_str().unwrap(), &images.oci("a")];
+    let digest = images.creel(&words).output().ok().stdout;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), digest.trim());
+    images.creel(&["pull", "-q", &images.oci("b")]).output().ok();
+    let table = images.creel(&["image", "ls"]).output().ok().stdout;
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(table.starts_with("NAME") && table.contains(&images.oci("b")), "{table}");
+    let list = images.creel(&["image", "ls", "--format", "json"]).output().ok().json();
+    assert_eq!(list[0]["digest"].as_str().unwrap(), digest.trim());
+    let shown = images.creel(&["image", "inspect", &images.oci("b")]).output().ok().json();
+    assert_eq!(shown["config"]["config"]["Labels"]["k"], "v");
+    let by_digest =
+        images.creel(&["image", "inspect", &digest.trim()["sha256:".len()..][..12]]).output().ok().json();
+    assert_eq!(by_digest["names"][0].as_str().unwrap(), images.oci("a"));
+    images.creel(&["image", "rm", &images.oci("a")]).output().ok();
+    images.creel(&["image", "rm", &images.oci("a")]).output().exits(1).creel_says(&["no such image"]);
+    images.creel(&["image", "prune"]).output().ok();
+    assert_eq!((images.stored("images").len(), images.stored("snapshots").len()), (1, 1));
+    images.creel(&["image", "rm", &images.oci("b")]).output().ok();
+    images.creel(&["image", "prune"]).output().ok();
+    assert!(images.stored("images").is_empty() && images.stored("snapshots").is_empty());
+    assert!(images.stored("blobs/sha256").is_empty());
+}
+
+#[test]
+fn layout_is_shown_without_a_pull() {
+    needs_images!();
+    let images = Images::new();
+    let shown = images.creel(&["inspect", &images.oci("a")]).output().ok().json();
+    assert_eq!(shown["config"]["config"]["Cmd"][2], "echo hello; exit 3");
+    let config = images.creel(&["inspect", "--config", &images.oci("a")]).output().ok().stdout;
+    assert_eq!(
+        crate::layout::digest(config.as_bytes()),
+        shown["manifest"]["config"]["digest"].as_str().unwrap()
+    );
+    images.creel(&["tags", &images.oci("a")]).output().exits(1).creel_says(&["only repositories"]);
+}
+
+#[test]
+fn help_is_one_for_both_programs() {
+    needs_images!();
+    let images = Images::new();
+    let overview = images.runtime(&["help"]).output().ok().stdout;
+    for name in ["pull-and-run", "pull", "image", "unpack", "tags", "inspect", "login", "logout"] {
+        assert!(overview.contains(&format!("  {name} ")), "{overview}");
+        let help = images.runtime(&[name, "--help"]).output().ok().stdout;
+        assert!(help.contains(&format!("Usage: creel {name}")), "{help}");
+        assert_eq!(images.runtime(&["help", name]).output().ok().stdout, help);
+    }
+    images.runtime(&["pull"]).output().exits(2).creel_says(&["IMAGE"]);
+}
+
+#[test]
+fn compressed_layers_are_kept_when_asked_for() {
+    needs_images!();
+    let images = Images::new();
+    images.creel(&["pull", "-q", &images.oci("a")]).output().ok();
+    assert_eq!(images.stored("blobs/sha256").len(), 2);
+    images.creel(&["image", "rm", &images.oci("a")]).output().ok();
+    images.creel(&["image", "prune"]).output().ok();
+    images.creel(&["pull", "-q", "--store-blobs", &images.oci("a")]).output().ok();
+    assert_eq!(images.stored("blobs/sha256").len(), 3);
+}

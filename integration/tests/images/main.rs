@@ -1,0 +1,15 @@
+//! `creel pull-and-run` and the other commands around images, from layouts made on the spot and from a real
+//! docker-registry on loopback, to containers that really run.
+//!
+//! `creel-image` is looked for where the runtime under test is.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod commands;
+mod crash;
+mod flags;
+mod harness;
+mod layout;
+mod registry;
+mod run;

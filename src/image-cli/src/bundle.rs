@@ -1,0 +1,124 @@
+//! `unpack`: an image as a bundle of its own, which any runtime runs; what umoci does.
+//!
+//! Nothing goes through the store. The layers are applied in order to one directory beside the bundle, which
+//! is renamed in when all of them were right.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::ArgMatches;
+use creel_image_lib::choose::choose;
+use creel_image_lib::config::ImageConfig;
+use creel_image_lib::runtime_config::{Databases, Run, runtime_config};
+use creel_image_lib::stack::Merged;
+use creel_image_lib::unpack::{Devices, Expected, Form, Limits, Options, Owners, Tree, unpack_layer};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+
+use crate::origin::{self, Origin};
+use crate::progress::Progress;
+use crate::pull::{self, check_suits};
+use crate::{cli, output};
+
+/// What passwd(5) and group(5) of an image may be long.
+const MAX_DATABASE: u64 = 1 << 20;
+
+/// `creel unpack`
+pub fn command(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("files get the owners that the image names, which only root can give; run it with sudo");
+    }
+    let bundle: PathBuf = cli::value(words, "bundle").unwrap_or_default();
+    let bundle = std::path::absolute(&bundle).with_context(|| bundle.display().to_string())?;
+    if bundle.symlink_metadata().is_ok() {
+        bail!("{}: is there already; name a bundle that is to be made", bundle.display());
+    }
+    let parent = bundle.parent().context("the bundle needs a directory above it")?.to_owned();
+    let aside = Aside::make(&parent, &bundle)?;
+    unpack(words, &parent, &aside.0)?;
+    rustix::fs::renameat_with(CWD, &aside.0, CWD, &bundle, RenameFlags::NOREPLACE)
+        .with_context(|| format!("rename {}", bundle.display()))
+}
+
+/// A directory that goes away unless it is renamed.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn make(parent: &Path, bundle: &Path) -> Result<Aside> {
+        let name = bundle.file_name().context("the bundle needs a name")?.to_string_lossy();
+        let path = parent.join(format!(".{name}.{}.partial", std::process::id()));
+        rustix::fs::mkdir(&path, Mode::RWXU).with_context(|| format!("mkdir {}", path.display()))?;
+        Ok(Aside(path))
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        match std::fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                output::warning(&format!("{}: {error}", self.0.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
+    let source = origin::parse(&cli::value::<String>(words, "image").unwrap_or_default())?;
+    let name = origin::name(&source);
+    let platform = pull::platform(words)?;
+    let origin = Origin::open(&source, words, spool)?;
+    let progress = Progress::new(words, &name);
+    let target = origin.target().with_context(|| name.clone())?;
+    let mut fetch = |entry: &_| origin.manifest(entry).map_err(|error| format!("{error:#}"));
+    let chosen = choose(target.bytes, target.media_type.as_deref(), &platform, &mut fetch)
+        .with_context(|| name.clone())?;
+    chosen.manifest.check_image().with_context(|| name.clone())?;
+    let config = ImageConfig::parse(&origin.config(&chosen.manifest.config).with_context(|| name.clone())?)?;
+    check_suits(&config, &platform).with_context(|| name.clone())?;
+    let (layers, diff_ids) = (&chosen.manifest.layers, &config.rootfs.diff_ids);
+    if layers.len() != diff_ids.len() {
+        bail!("{name}: the manifest has {} layers, the configuration names {}", layers.len(), diff_ids.len());
+    }
+    let rootfs = into.join("rootfs");
+    rustix::fs::mkdir(&rootfs, Mode::from_raw_mode(0o755)).with_context(|| rootfs.display().to_string())?;
+    let open = || {
+        rustix::fs::open(&rootfs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| rootfs.display().to_string())
+    };
+    let options =
+        Options { form: Form::Flat, owners: Owners::Recorded, devices: Devices::Make, user_xattrs: false };
+    let mut tree = Tree::new(open()?, options)?;
+    let mut bytes = 0;
+    for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
+        let digest = descriptor.digest()?;
+        let layer = progress.layer(descriptor);
+        let from = || format!("{name}: layer {}", digest.short());
+        let source = layer.reader(origin.layer(descriptor).with_context(from)?);
+        let expected = Expected { digest: &digest, size: descriptor.size, diff_id };
+        let unpacked = unpack_layer(source, expected, &Limits::default(), &mut tree).with_context(from)?;
+        bytes += unpacked.bytes;
+        layer.done();
+    }
+    for skipped in tree.finish()? {
+        output::warning(&format!("{}: {}", skipped.path, skipped.why));
+    }
+    let users = users(&Merged::new(vec![open()?]))?;
+    let mut run = Run::default();
+    if config.config.entrypoint.is_empty() && config.config.cmd.is_empty() {
+        // A bundle is there to be edited; a config.json without a command is none.
+        run.args = vec!["sh".to_owned()];
+    }
+    let value = runtime_config(&config, &run, &users, "rootfs")?;
+    let path = into.join("config.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&value)?).with_context(|| path.display().to_string())?;
+    progress.finish(&chosen.digest, bytes, layers.len());
+    Ok(())
+}
+
+fn users(root: &Merged) -> Result<Databases> {
+    let read = |path: &str| -> Result<String> {
+        let bytes = root.read_file(path.as_bytes(), MAX_DATABASE)?;
+        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+    };
+    Ok(Databases { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
+}

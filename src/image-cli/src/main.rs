@@ -1,0 +1,88 @@
+//! The binary `creel-image`: creel's commands around images.
+//!
+//! `creel pull-and-run`, `creel pull`, `creel image ...` exec this program, found beside creel itself; to the
+//! user it is one command. It has what the runtime must not have: TLS, decompressors, threads. A container
+//! is run by replacing this process with `creel run` ([`run`]), so that none of it stays in memory.
+//!
+//! An error is one line on standard error: what was to be done, the cause, the next step.
+
+mod access;
+mod bundle;
+mod cli;
+mod container;
+mod images;
+mod login;
+mod origin;
+mod output;
+mod progress;
+mod pull;
+mod run;
+mod setup;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::ArgMatches;
+
+/// Exit code of a wrong command line.
+const USAGE: u8 = 2;
+
+/// Exit code of a command that did not do what it was asked for.
+const FAILED: u8 = 1;
+
+/// The same of a command that runs a container, as of `docker run` and `podman run`: lower ones may be the
+/// container's own.
+const RUN_FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let matches = match cli::command().try_get_matches_from(&argv) {
+        Ok(matches) => matches,
+        Err(error) => return ExitCode::from(usage(&error, &argv)),
+    };
+    let Some((name, words)) = matches.subcommand() else {
+        output::best_effort(&cli::command().render_help().to_string());
+        return ExitCode::from(USAGE);
+    };
+    match dispatch(&matches, name, words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&format!("{name}: {error:#}"));
+            let code = if name == cli::RUN { RUN_FAILED } else { FAILED };
+            ExitCode::from(error.downcast_ref::<run::ExitWith>().map_or(code, |exit| exit.0))
+        }
+    }
+}
+
+fn dispatch(globals: &ArgMatches, name: &str, words: &ArgMatches) -> Result<()> {
+    match name {
+        "pull" => pull::command(globals, words),
+        cli::RUN => run::command(globals, words),
+        "image" => images::command(globals, words),
+        "unpack" => bundle::command(globals, words),
+        "tags" => images::tags(words),
+        "inspect" => images::inspect_source(globals, words),
+        "login" => login::login(words),
+        "logout" => login::logout(words),
+        cli::RELEASE => container::release_command(words),
+        other => anyhow::bail!("unknown command {other:?}"),
+    }
+}
+
+/// Help goes to standard output; what is wrong with a command line is one line, as all errors are.
+fn usage(error: &clap::Error, argv: &[OsString]) -> u8 {
+    use clap::error::ErrorKind;
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        output::best_effort(&error.to_string());
+        return 0;
+    }
+    let named = |name: &str| argv.iter().any(|word| word == name);
+    let text = error.to_string();
+    let told: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
+    let told: Vec<&str> = told.iter().flat_map(|line| line.split_whitespace()).collect();
+    let told = told.join(" ");
+    let told = told.trim_start_matches("error: ").split(" tip: ").next().unwrap_or_default();
+    output::error(&format!("{told}; \"--help\" tells what there is"));
+    if named(cli::RUN) { RUN_FAILED } else { USAGE }
+}

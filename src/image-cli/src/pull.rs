@@ -1,0 +1,304 @@
+//! `pull`: from a name to an image whose layers are all in the store.
+//!
+//! The manifest and the configuration come first; then layers, several at a time, each as one stream from
+//! the source into its snapshot, and only what the store does not have. The name is written last: a kill at
+//! any moment leaves whole layers for the next pull and no image that misses one.
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use clap::ArgMatches;
+use creel_image_lib::choose::choose;
+use creel_image_lib::config::ImageConfig;
+use creel_image_lib::descriptor::Descriptor;
+use creel_image_lib::digest::Digest;
+use creel_image_lib::platform::Platform;
+use creel_image_lib::reference::Source;
+use creel_image_lib::store::{Blob, Image, Layer, Store};
+use creel_image_lib::unpack::Limits;
+
+use crate::origin::{self, Origin, Target};
+use crate::progress::{LayerProgress, Progress};
+use crate::{cli, output, setup};
+
+/// Layers that are fetched and unpacked at once. Each has two threads and about 2 MB of buffers.
+const AT_ONCE: usize = 4;
+
+/// When the registry is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// When the store does not have the image.
+    Missing,
+    /// Always; layers that are there are not fetched again.
+    Always,
+    /// Never.
+    Never,
+    /// When the registry has another image by that name, or the store has none.
+    Newer,
+}
+
+/// What to pull.
+pub struct Wanted<'a> {
+    /// From where.
+    pub source: Source,
+    /// For which machine.
+    pub platform: Platform,
+    /// When to ask.
+    pub policy: Policy,
+    /// The command line, for what it says of registries.
+    pub words: &'a ArgMatches,
+}
+
+impl<'a> Wanted<'a> {
+    /// Reads the command line.
+    pub fn new(words: &'a ArgMatches, policy: Policy) -> Result<Self> {
+        let text = cli::value::<String>(words, "image").unwrap_or_default();
+        Ok(Wanted { source: origin::parse(&text)?, platform: platform(words)?, policy, words })
+    }
+}
+
+/// `--platform`, or this machine.
+pub fn platform(words: &ArgMatches) -> Result<Platform> {
+    let named = cli::value::<String>(words, "platform");
+    Ok(named.map(|text| text.parse()).transpose()?.unwrap_or_else(Platform::host))
+}
+
+/// `creel pull`
+pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
+    let wanted = Wanted::new(words, Policy::Always)?;
+    let store = setup::store(globals)?;
+    let image = pull(&store, &wanted)?;
+    if let Some(path) = cli::value::<std::path::PathBuf>(words, "digestfile") {
+        let text = image.manifest.to_string();
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+    }
+    output::write(&format!("{}\n", image.manifest))
+}
+
+/// Gives the image, from the store or from its source.
+pub fn pull(store: &Store, wanted: &Wanted<'_>) -> Result<Image> {
+    let name = origin::name(&wanted.source);
+    pull_named(store, wanted, &name).with_context(|| name.clone())
+}
+
+fn pull_named(store: &Store, wanted: &Wanted<'_>, name: &str) -> Result<Image> {
+    let known = in_store(store, name, &wanted.platform)?;
+    let remote = matches!(wanted.source, Source::Registry(_));
+    match (known, wanted.policy) {
+        (Some((image, _)), Policy::Never) => Ok(image),
+        (None, Policy::Never) => bail!("not in the store, and --pull never forbids to ask for it"),
+        // Files are as near as the store: what they say now counts.
+        (Some((image, _)), Policy::Missing) if remote => Ok(image),
+        (Some((image, target)), Policy::Newer) if remote => newer(store, wanted, name, image, &target),
+        _ => fetch(
+            store,
+            wanted,
+            name,
+            &Origin::open(&wanted.source, wanted.words, &store.root().join("tmp"))?,
+        ),
+    }
+}
+
+/// Asks whether the name means something else by now. Without an answer the store's image serves.
+fn newer(store: &Store, wanted: &Wanted<'_>, name: &str, image: Image, target: &Digest) -> Result<Image> {
+    let origin = Origin::open(&wanted.source, wanted.words, &store.root().join("tmp"))?;
+    let Origin::Registry(repository, reference) = &origin else { return Ok(image) };
+    match repository.manifest_head(reference.manifest_name()) {
+        Ok(Some(head)) if head.digest.as_ref() == Some(target) => Ok(image),
+        Ok(_) => fetch(store, wanted, name, &origin),
+        Err(error) => {
+            output::warning(&format!("{name}: {error}; the image of the store is used"));
+            Ok(image)
+        }
+    }
+}
+
+/// The image by this name, if it is whole and for this platform, and what the name led to.
+fn in_store(store: &Store, name: &str, platform: &Platform) -> Result<Option<(Image, Digest)>> {
+    let Some(named) = store.named(name)? else { return Ok(None) };
+    let Some(image) = store.image(&named.manifest)? else { return Ok(None) };
+    let suits = suits(&store.config(&image)?, platform);
+    Ok(suits.then_some((image, named.target)))
+}
+
+/// Whether the machine that is meant runs the image. Old images do not say what they are for.
+fn suits(config: &ImageConfig, platform: &Platform) -> bool {
+    let own = config.platform();
+    let silent = own.os.is_empty() && own.architecture.is_empty();
+    silent || platform.runs().iter().any(|runs| *runs == with_only_names(&own))
+}
+
+/// Refuses an image for another machine.
+pub fn check_suits(config: &ImageConfig, platform: &Platform) -> Result<()> {
+    if suits(config, platform) {
+        return Ok(());
+    }
+    bail!("the image is for {}, wanted is {platform}; name the other with --platform", config.platform())
+}
+
+/// What is compared: versions and features of Windows are not.
+fn with_only_names(platform: &Platform) -> Platform {
+    Platform::new(&platform.os, &platform.architecture, platform.variant.as_deref())
+}
+
+fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Result<Image> {
+    let progress = Progress::new(wanted.words, name);
+    if matches!(origin, Origin::Registry(..)) {
+        progress.begin();
+    }
+    let Target { bytes, media_type, digest: target } = origin.target()?;
+    let mut manifest = |entry: &Descriptor| -> Result<Vec<u8>, String> {
+        let digest = entry.digest().map_err(|error| error.to_string())?;
+        match store.small_blob(&digest) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) | Err(_) => origin.manifest(entry).map_err(|error| format!("{error:#}")),
+        }
+    };
+    let chosen = choose(bytes, media_type.as_deref(), &wanted.platform, &mut manifest)?;
+    let image = match store.image(&chosen.digest)? {
+        Some(image) => image,
+        None => {
+            chosen.manifest.check_image()?;
+            let digest = chosen.manifest.config.digest()?;
+            let config = match (chosen.manifest.config.inline(), store.small_blob(&digest)?) {
+                (Some(bytes), _) | (None, Some(bytes)) => bytes,
+                (None, None) => origin.config(&chosen.manifest.config).context("configuration")?,
+            };
+            let parsed = ImageConfig::parse(&config)?;
+            check_suits(&parsed, &wanted.platform)?;
+            layers(
+                store,
+                origin,
+                &chosen.manifest.layers,
+                &parsed.rootfs.diff_ids,
+                &progress,
+                blobs(wanted.words),
+            )?;
+            store.add_image(&chosen.digest, &chosen.bytes, &config)?
+        }
+    };
+    store.name_image(name, &image, &target)?;
+    progress.finish(&image.manifest, image.bytes, image.layers.len());
+    Ok(image)
+}
+
+fn blobs(words: &ArgMatches) -> Blob {
+    if cli::flag(words, "store-blobs") { Blob::Keep } else { Blob::Stream }
+}
+
+/// A layer that is to be looked for.
+struct Job<'a> {
+    descriptor: &'a Descriptor,
+    diff_id: &'a Digest,
+    progress: LayerProgress,
+}
+
+/// Puts the layers into the store, several at once. The first error ends the others.
+fn layers(
+    store: &Store,
+    origin: &Origin,
+    descriptors: &[Descriptor],
+    diff_ids: &[Digest],
+    progress: &Progress,
+    blob: Blob,
+) -> Result<()> {
+    if descriptors.len() != diff_ids.len() {
+        bail!(
+            "the manifest has {} layers, the image's configuration names {}",
+            descriptors.len(),
+            diff_ids.len()
+        );
+    }
+    let mut jobs = VecDeque::new();
+    let mut seen = HashSet::new();
+    let mut size = 0;
+    for (descriptor, diff_id) in descriptors.iter().zip(diff_ids) {
+        if seen.insert(diff_id) && store.snapshot(diff_id)?.is_none() {
+            size += descriptor.size;
+            jobs.push_back(Job { descriptor, diff_id, progress: progress.layer(descriptor) });
+        }
+    }
+    check_room(store, size)?;
+    let threads = jobs.len().min(AT_ONCE);
+    let jobs = Mutex::new(jobs);
+    let failed: Mutex<Option<Error>> = Mutex::new(None);
+    let stop = AtomicBool::new(false);
+    let work = || {
+        while !stop.load(Ordering::Relaxed) {
+            let Some(job) = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else { return };
+            if let Err(error) = layer(store, origin, &job, blob, &stop) {
+                stop.store(true, Ordering::Relaxed);
+                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        }
+    };
+    progress.during(|| {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+    });
+    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+fn layer(store: &Store, origin: &Origin, job: &Job<'_>, blob: Blob, stop: &AtomicBool) -> Result<()> {
+    let slot = match store.layer(job.diff_id)? {
+        Layer::Ready(_) => {
+            job.progress.done();
+            return Ok(());
+        }
+        Layer::Missing(slot) => slot,
+    };
+    let digest = job.descriptor.digest()?;
+    let from = || anyhow!("layer {}", digest.short());
+    let source = origin.layer(job.descriptor).with_context(|| from().to_string())?;
+    let source = Watched { inner: job.progress.reader(source), stop };
+    slot.unpack(source, &digest, job.descriptor.size, &Limits::default(), blob).map_err(full_disk)?;
+    job.progress.done();
+    Ok(())
+}
+
+/// Says what to do about a full disk.
+fn full_disk(error: creel_image_lib::store::Error) -> Error {
+    let full = matches!(&error, creel_image_lib::store::Error::Layer { why, .. } if why.is_full());
+    let error = Error::from(error);
+    if full {
+        anyhow!("{error:#}; free some space, \"creel image prune\" removes unused images")
+    } else {
+        error
+    }
+}
+
+/// Compressed layers are smaller than what is in them: where not even they have room, nothing is begun.
+fn check_room(store: &Store, size: u64) -> Result<()> {
+    let Ok(stat) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < size {
+        bail!(
+            "the layers have {} compressed, {} has {} left; free some space, \"creel image prune\" removes unused images",
+            output::size(size),
+            store.root().display(),
+            output::size(free)
+        );
+    }
+    Ok(())
+}
+
+/// Ends when another layer has failed.
+struct Watched<'a, R> {
+    inner: R,
+    stop: &'a AtomicBool,
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(io::Error::other("given up, since another layer failed"));
+        }
+        self.inner.read(buffer)
+    }
+}

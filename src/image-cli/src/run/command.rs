@@ -1,0 +1,75 @@
+//! Whether the container's command is there, looked at before the runtime is called.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use creel_image_lib::runtime_config::Run;
+use creel_image_lib::store::Container;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use serde_json::Value;
+
+use super::ExitWith;
+
+/// Exit codes of shells, docker and podman: found and not to be executed, not found.
+const NOT_EXECUTABLE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// What is at a path.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Executable,
+    Other,
+}
+
+/// Looks for the command in the mounted root, by the PATH and working directory of config.json. Mounts of the
+/// user may bring it: then only the runtime knows.
+pub fn check(container: &Container, run: &Run) -> Result<()> {
+    let path = container.path().join("config.json");
+    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let config: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+    let process = &config["process"];
+    let command = process["args"][0].as_str().unwrap_or_default();
+    let cwd = process["cwd"].as_str().unwrap_or("/");
+    let env = process["env"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let search = env.iter().filter_map(Value::as_str).find_map(|text| text.strip_prefix("PATH="));
+    let own = |destination: &str| !matches!(destination, "/etc/hosts" | "/etc/hostname" | "/etc/resolv.conf");
+    if run.mounts.iter().any(|mount| own(&mount.destination)) {
+        return Ok(());
+    }
+    let root = container.rootfs();
+    let found: Vec<Found> = if command.contains('/') {
+        vec![look(&root, &format!("{cwd}/{command}"), command.starts_with('/').then_some(command))?]
+    } else {
+        let directories = search.unwrap_or_default().split(':').filter(|dir| !dir.is_empty());
+        directories.map(|dir| look(&root, &format!("{dir}/{command}"), None)).collect::<Result<_>>()?
+    };
+    if found.contains(&Found::Executable) {
+        return Ok(());
+    }
+    let (code, why) = if found.contains(&Found::Other) {
+        (NOT_EXECUTABLE, format!("{command:?} is not an executable file"))
+    } else if command.contains('/') {
+        (NOT_FOUND, format!("{command:?}: no such file or directory in the image"))
+    } else {
+        (NOT_FOUND, format!("{command:?}: executable file not found in $PATH"))
+    };
+    Err(ExitWith(code, why).into())
+}
+
+fn look(root: &Path, relative: &str, absolute: Option<&str>) -> Result<Found> {
+    let path = absolute.unwrap_or(relative);
+    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("open {}", root.display()))?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
+        Ok(fd) => {
+            let stat = rustix::fs::fstat(&fd).context("fstat")?;
+            let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            Ok(if file && stat.st_mode & 0o111 != 0 { Found::Executable } else { Found::Other })
+        }
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(Found::Nothing),
+        Err(errno) => Err(errno).with_context(|| format!("openat2 {path}")),
+    }
+}

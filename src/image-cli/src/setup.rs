@@ -1,0 +1,40 @@
+//! Where things are: the store, the runtime beside this program, its state.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ArgMatches;
+use creel_image_lib::store::{Settings, Store, default_root};
+
+use crate::{cli, container};
+
+/// Opens the store, and takes away what containers left that ended without a word.
+pub fn store(globals: &ArgMatches) -> Result<Store> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("images are unpacked and run by root so far; run it with sudo");
+    }
+    let store = Store::open(&store_root(globals)?, Settings::root())?;
+    container::sweep(&store);
+    Ok(store)
+}
+
+fn store_root(globals: &ArgMatches) -> Result<PathBuf> {
+    if let Some(root) = cli::value::<PathBuf>(globals, "store") {
+        return std::path::absolute(&root).with_context(|| root.display().to_string());
+    }
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    default_root(variable("XDG_DATA_HOME").as_deref(), variable("HOME").as_deref())
+        .ok_or_else(|| anyhow!("no place for the store: HOME is not set; name one with --store"))
+}
+
+/// A program beside this one, where its real file is.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("readlink /proc/self/exe")?;
+    let path = own.with_file_name(name);
+    if path.is_file() { Ok(path) } else { Err(anyhow!("no {name} beside {}; install both", own.display())) }
+}
+
+/// Where the runtime keeps the state of containers.
+pub fn state_root(globals: &ArgMatches) -> PathBuf {
+    cli::value::<PathBuf>(globals, "state-root").unwrap_or_else(|| Path::new("/run/creel").to_owned())
+}

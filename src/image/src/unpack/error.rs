@@ -1,0 +1,119 @@
+//! What can go wrong with a layer.
+
+use std::fmt;
+use std::io;
+
+use rustix::io::Errno;
+
+use super::names::Escape;
+use crate::digest::Digest;
+use crate::errno::Named;
+use crate::tar::TarError;
+
+/// Why a layer was not unpacked.
+#[derive(Debug)]
+pub enum Error {
+    /// The source or the decompressor failed; a wrong digest or size of the source is told here too.
+    Read(io::Error),
+    /// A compression that layers do not have.
+    Compression(&'static str),
+    /// The uncompressed layer is not the one that the image's configuration names.
+    DiffId {
+        /// By the configuration.
+        expected: Digest,
+        /// Of what came.
+        found: Digest,
+    },
+    /// The diff id is the digest of a compressed blob.
+    DiffIdOfBlob,
+    /// The tar is broken.
+    Tar(TarError),
+    /// A name leads out of the root, or is no name.
+    Escape {
+        /// The entry.
+        path: String,
+        /// What is wrong with it.
+        why: Escape,
+    },
+    /// More than the limits allow.
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: u64,
+    },
+    /// The kernel refused a call.
+    Call {
+        /// System call.
+        call: &'static str,
+        /// Path within the root.
+        path: String,
+        /// Its errno.
+        errno: Errno,
+    },
+    /// chown(2) to an id that the user namespace has not.
+    Unmapped {
+        /// Path within the root.
+        path: String,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// A thread ended without a word.
+    Interrupted,
+}
+
+impl Error {
+    /// Builds `Call` from an errno, for `map_err`.
+    pub(crate) fn call(call: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error {
+        let path = String::from_utf8_lossy(path).into_owned();
+        move |errno| Error::Call { call, path, errno }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Error::Call { errno: Errno::NOSPC | Errno::DQUOT, .. })
+    }
+}
+
+impl From<TarError> for Error {
+    fn from(error: TarError) -> Self {
+        match error {
+            TarError::Io(error) => Error::Read(error),
+            TarError::Truncated
+            | TarError::Checksum
+            | TarError::Field { .. }
+            | TarError::TooLong { .. }
+            | TarError::Type { .. } => Error::Tar(error),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Read(error) => error.fmt(f),
+            Error::Compression(name) => {
+                write!(f, "the layer is compressed with {name}; layers are tar, gzip or zstd")
+            }
+            Error::DiffId { expected, found } => {
+                write!(f, "the layer unpacks to {found}, the image's configuration says {expected}")
+            }
+            Error::DiffIdOfBlob => f.write_str(
+                "the image's configuration has the digest of the compressed layer for its diff id",
+            ),
+            Error::Tar(error) => error.fmt(f),
+            Error::Escape { path, why } => write!(f, "tar entry {path:?}: {why}"),
+            Error::Limit { what, limit } => write!(f, "the layer has more than {limit} {what}"),
+            Error::Call { call, path, errno } => write!(f, "{call}({path:?}): {}", Named(*errno)),
+            Error::Unmapped { path, uid, gid } => write!(
+                f,
+                "chown({path:?}, {uid}, {gid}): the user namespace does not map these ids; widen the ranges in /etc/subuid and /etc/subgid"
+            ),
+            Error::Interrupted => f.write_str("the thread that reads the layer ended"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
