@@ -74,6 +74,8 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         write_pid_file(path, child.pid())?;
     }
     let pid = child.pid();
+    // Before the program can ask for it.
+    console.iter().for_each(crate::terminal::copy_size);
     let pidfd = child.start()?;
     if request.detach {
         return Ok(0);

@@ -20,6 +20,8 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     if let RunMode::Foreground { subreaper: true, .. } = mode {
         crate::foreground::become_subreaper()?;
     }
+    // Before the program can ask for it.
+    console.iter().for_each(crate::terminal::copy_size);
     let pidfd = child.start()?;
     // From now on the container can be stopped, deleted and entered by others.
     dir.unlock();

@@ -45,6 +45,7 @@ pub fn open_joins(joins: &[Join]) -> Result<Vec<(OwnedFd, u64)>, Failed> {
 pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Failed> {
     let Some(rootfs) = &plan.init.rootfs else { return Ok(()) };
     let all = plan.host.open_sources;
+    resources.opened_outside = all;
     let mut namespaces = UserNamespaces::default();
     let open = |at: &str, path: &str, recursive: bool| -> Result<OwnedFd, Failed> {
         let tree = open_tree_at(CWD, path, recursive)

@@ -45,6 +45,8 @@ pub struct InitResources {
     pub rootfs: Option<OwnedFd>,
     /// Sources of bind mounts by index of the mount, detached, when the host opens them.
     pub sources: Vec<Option<OwnedFd>>,
+    /// All of them were opened with more rights than init's user namespace has.
+    pub opened_outside: bool,
     /// Seccomp filter.
     pub filter: Option<Filter>,
     /// Where init waits for `start`.
@@ -73,7 +75,16 @@ impl InitResources {
         channel: &Channel,
         others: &[BorrowedFd<'_>],
     ) -> Result<(), StepError> {
-        let InitResources { joins, cgroup_tasks, cgroup_view: _, rootfs, sources, filter: _, gate } = self;
+        let InitResources {
+            joins,
+            cgroup_tasks,
+            cgroup_view: _,
+            rootfs,
+            sources,
+            opened_outside: _,
+            filter: _,
+            gate,
+        } = self;
         let mut keep: Vec<i32> = vec![channel.as_fd().as_raw_fd()];
         keep.extend(others.iter().map(AsRawFd::as_raw_fd));
         keep.extend(joins.iter().map(|(fd, _)| fd.as_raw_fd()));

@@ -47,7 +47,8 @@ pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources
                     Some(tree) => tree,
                     None => open_source(i, source, *recursive)?,
                 };
-                bind(i, step, &tree, root)?;
+                let locked = if resources.opened_outside { locked_attrs(i, &tree)? } else { 0 };
+                bind(i, step, &tree, locked, root)?;
                 tree
             }
             MountSource::Cgroup => {
@@ -140,8 +141,23 @@ fn source_is_procfs(step: &MountStep) -> bool {
     }
 }
 
+/// Attributes that a bind mount in a less privileged user namespace may not lose
+/// (mount_namespaces(7), "locked"). The kernel would see to it, had the tree not been cloned outside.
+fn locked_attrs(i: usize, tree: &OwnedFd) -> Result<u64, StepError> {
+    use rustix::fs::StatVfsMountFlags as Flag;
+    let flags = rustix::fs::fstatvfs(tree).step(Phase::Mounts, i, || "statvfs(bind source)".into())?.f_flag;
+    let pairs = [
+        (Flag::RDONLY, attr::RDONLY),
+        (Flag::NOSUID, attr::NOSUID),
+        (Flag::NODEV, attr::NODEV),
+        (Flag::NOEXEC, attr::NOEXEC),
+    ];
+    Ok(pairs.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |attrs, (_, attr)| attrs | attr))
+}
+
 /// A bind mount: its target is made to fit what the source is.
-fn bind(i: usize, step: &MountStep, tree: &OwnedFd, root: &Root) -> Result<(), StepError> {
+/// `locked` attributes of the source stay.
+fn bind(i: usize, step: &MountStep, tree: &OwnedFd, locked: u64, root: &Root) -> Result<(), StepError> {
     let stat = rustix::fs::fstat(tree).step(Phase::Mounts, i, || "stat(bind source)".into())?;
     let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         open_directory(i, root, &step.destination)?
@@ -151,6 +167,7 @@ fn bind(i: usize, step: &MountStep, tree: &OwnedFd, root: &Root) -> Result<(), S
     };
     refuse_in_proc(i, step, target.as_fd(), root)?;
     if let Some(Attr { set, clear }) = step.attr {
+        let clear = clear & !locked;
         match mount_setattr(
             tree.as_fd(),
             false,

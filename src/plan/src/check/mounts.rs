@@ -185,7 +185,7 @@ mod tests {
             (&mount(r#"{"destination": "/b", "type": "none", "source": "c", "options": ["bind"]}"#), "ok"),
             (
                 &mount(r#"{"destination": "/b", "options": ["remount", "ro"]}"#),
-                ".mounts[0].options[0]: only a bind mount can be remounted by this version of creel",
+                ".mounts[1].options[0]: only a bind mount can be remounted by this version of creel",
             ),
             (
                 &mount(r#"{"destination": "/b", "type": "bind", "source": "/c"}"#),
