@@ -98,7 +98,7 @@ fn second_run_touches_no_network() {
     images.run(&["--pull", "never"], &image, &[]).output().exits(3);
     images.run(&["--pull", "newer"], &image, &[]).output().exits(3).says(&["the image of the store is used"]);
     images
-        .run(&["--pull", "always"], &image, &[])
+        .run(&["-q", "--pull", "always"], &image, &[])
         .output()
         .exits(125)
         .creel_says(&["connection refused", "127.0.0.1"]);

@@ -10,6 +10,7 @@ mod access;
 mod bundle;
 mod cli;
 mod container;
+mod copy;
 mod images;
 mod login;
 mod origin;
@@ -61,6 +62,7 @@ fn dispatch(globals: &ArgMatches, name: &str, words: &ArgMatches) -> Result<()> 
         cli::RUN => run::command(globals, words),
         "image" => images::command(globals, words),
         "unpack" => bundle::command(globals, words),
+        "copy" => copy::command(words),
         "tags" => images::tags(words),
         "inspect" => images::inspect_source(globals, words),
         "login" => login::login(words),
