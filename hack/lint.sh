@@ -16,6 +16,11 @@ reached=$(cargo tree --locked -p creel-plan -e normal --prefix none |
     grep -E '^(creel-sys|libc|nix|rustix|pathrs|procfs|caps) ' || true)
 [ -z "$reached" ] || fail "creel-plan depends on $reached"
 
+# A bundle directory is the border of the two halves: the runtime, which runs as root, links no network code.
+reached=$(cargo tree --locked -p creel -e normal --prefix none |
+    grep -E '^(creel-image|creel-image-lib|creel-registry|rustls|tokio|ureq|zstd) ' || true)
+[ -z "$reached" ] || fail "creel depends on $reached"
+
 if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
     if git grep -nF -e "$PWD/" -- . ':!*.lock'; then fail "a file names the path of this checkout"; fi
 fi

@@ -16,6 +16,7 @@ give_up() {
 }
 
 if new_enough; then exit 0; fi
+if PATH=$PATH:$HOME/.cargo/bin new_enough; then give_up "it is in $HOME/.cargo/bin, which is not in PATH (make adds it)"; fi
 if ! command -v rustup >/dev/null; then
     hack/apt.sh rustup ca-certificates >/dev/null 2>&1 || give_up "install it with rustup (rustup.rs); no package of that name could be installed here"
 fi

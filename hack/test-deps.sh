@@ -7,7 +7,7 @@ hack/build-deps.sh
 for group; do
     case $group in
     unit) ;;
-    e2e) hack/apt.sh busybox-static ;;
+    e2e) hack/apt.sh busybox-static procps ;;
     differential) hack/apt.sh busybox-static runc ;;
     images)
         hack/apt.sh busybox-static runc skopeo

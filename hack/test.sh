@@ -34,8 +34,7 @@ for group; do
     fi
 done
 
+# The counts come last, so that they are found.
+[ ${#broken[@]} -eq 0 ] || echo "not passed: ${broken[*]}"
 hack/test-count.sh "$log"
-if [ ${#broken[@]} -gt 0 ]; then
-    echo "not passed: ${broken[*]}" >&2
-    exit 1
-fi
+[ ${#broken[@]} -eq 0 ]

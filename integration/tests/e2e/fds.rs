@@ -1,7 +1,9 @@
 //! Descriptors and sockets that are handed on: `--preserve-fds`, LISTEN_FDS, NOTIFY_SOCKET and
 //! `--pidfd-socket`.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::{Duration, Instant};
 
 use creel_integration::sockets::FdSocket;
 use creel_integration::{Container, is_creel, needs_runc, probe, wait};
@@ -113,6 +115,38 @@ fn notify_socket_is_there_and_its_message_is_forwarded() {
     );
     starting.output().ok();
     container.call("delete", &["--force"]).output().ok();
+}
+
+#[test]
+fn abstract_notify_socket_is_served_in_the_foreground_with_signals() {
+    needs_runc!(2, "the barrier of sd_notify");
+    let container =
+        Container::shell("trap 'exit 5' TERM; touch /ready; while true; do sleep 100 & wait $!; done");
+    let name = SocketAddr::from_abstract_name(container.scratch().name()).unwrap();
+    let host = UnixDatagram::bind_addr(&name).unwrap();
+    host.set_read_timeout(Some(wait::DEADLINE)).unwrap();
+    let address = format!("@{}", container.scratch().name());
+    let running = container.call("run", &[]).env("NOTIFY_SOCKET", address).spawn();
+    container.wait_file("/ready");
+    let init = container.init();
+    let inside = format!("/proc/{}/root/run/notify/notify.sock", init.pid());
+    UnixDatagram::unbound().unwrap().send_to(b"READY=1\n", &inside).unwrap();
+    let next = || {
+        let mut bytes = [0; 4096];
+        let count = host.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    };
+    assert_eq!(next(), "READY=1");
+    assert_eq!(next(), format!("MAINPID={}", init.pid()));
+    // The barrier is not received yet: the manager is slow. Signals are forwarded all the same.
+    let before = Instant::now();
+    running.signal(rustix::process::Signal::TERM);
+    init.exited();
+    assert!(before.elapsed() < Duration::from_secs(20), "the signal waited for the barrier");
+    if is_creel() {
+        assert_eq!(next(), "BARRIER=1");
+    }
+    running.output().exits(5);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Terminals: through a console socket, and relayed by a foreground `run`.
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
 use creel_integration::command::Running;
 use creel_integration::sockets::FdSocket;
-use creel_integration::{Container, needs_runc, pty};
+use creel_integration::{Container, is_creel, needs_runc, pty, skip, wait};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::termios::{LocalModes, tcgetattr};
 use serde_json::{Value, json};
 
@@ -151,4 +155,137 @@ fn console_socket_that_nobody_listens_on_is_an_error() {
     let path = container.scratch().join("nosuch");
     let output = container.call("create", &["--console-socket", path.to_str().unwrap()]).output().exits(1);
     container.assert_clean(&output);
+}
+
+/// Reads until the output contains `text`, and returns all of it.
+fn read_until(from: &mut File, text: &str) -> Vec<u8> {
+    let (mut all, mut some) = (Vec::new(), [0; 4096]);
+    loop {
+        assert!(wait::readable(&*from, wait::DEADLINE), "{} bytes, then silence", all.len());
+        let count = from.read(&mut some).unwrap();
+        assert!(count > 0, "closed after {} bytes", all.len());
+        all.extend_from_slice(&some[..count]);
+        // What is new, and what may have come before its end.
+        let tail = all.len().saturating_sub(count + text.len());
+        if String::from_utf8_lossy(&all[tail..]).contains(text) {
+            return all;
+        }
+    }
+}
+
+/// Waits until the pipe takes nothing more. Its size does not tell: short writes leave pages half empty.
+fn wait_full(stdout: &OwnedFd) {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    wait::until("a full pipe", || poll(&mut [PollFd::new(stdout, PollFlags::OUT)], Some(&now)).unwrap() == 0);
+}
+
+#[test]
+fn much_input_and_much_output_do_not_wait_for_each_other() {
+    if !is_creel() {
+        skip!("runc relays only to a terminal of its own");
+    }
+    let container = with_terminal(
+        "stty raw -echo; printf go; dd if=/dev/zero bs=1000 count=2000 2>/dev/null | tr '\\0' x;
+        head -c 250000 | wc -c; read end",
+    );
+    let [(stdin, input), (output, stdout)] = [(); 2].map(|()| pipe_with(PipeFlags::CLOEXEC).unwrap());
+    let (mut input, mut output) = (File::from(input), File::from(output));
+    let running =
+        container.call("run", &[]).stdin(stdin).spawn_with(stdout, File::open("/dev/null").unwrap());
+    let mut all = read_until(&mut output, "go");
+    let writer = std::thread::spawn(move || {
+        input.write_all(&[b'y'; 250_000]).unwrap();
+        input
+    });
+    all.extend(read_until(&mut output, "250000\n"));
+    assert_eq!(all.iter().filter(|&&byte| byte == b'x').count(), 2_000_000);
+    writer.join().unwrap().write_all(b"\n").unwrap();
+    running.output().ok();
+}
+
+/// Output that is not read yet, whatever the pipe's mode, is not lost and holds up no signal.
+fn stalled_output(mode: PipeFlags) {
+    let container = with_terminal(
+        "stty raw -echo; trap 'echo > /signalled' USR1;
+        dd if=/dev/zero bs=1000 count=400 2>/dev/null | tr '\\0' x & touch /ready; wait; wait;
+        echo end; until test -e /seen; do sleep 0.05; done; exit 6",
+    );
+    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    rustix::io::ioctl_fionbio(&stdout, mode.contains(PipeFlags::NONBLOCK)).unwrap();
+    let mut output = File::from(output);
+    let running =
+        container.call("run", &[]).spawn_with(stdout.try_clone().unwrap(), File::open("/dev/null").unwrap());
+    container.wait_file("/ready");
+    wait_full(&stdout);
+    running.signal(rustix::process::Signal::USR1);
+    container.wait_file("/signalled");
+    let all = read_until(&mut output, "end\n");
+    assert_eq!(all.iter().filter(|&&byte| byte == b'x').count(), 400_000);
+    std::fs::write(container.bundle.rootfs("seen"), "").unwrap();
+    running.output().exits(6);
+}
+
+#[test]
+fn slow_reader_of_the_output_does_not_hold_up_signals() {
+    if !is_creel() {
+        skip!("runc relays only to a terminal of its own");
+    }
+    stalled_output(PipeFlags::empty());
+}
+
+#[test]
+fn output_survives_a_stdout_that_does_not_block() {
+    if !is_creel() {
+        skip!("runc relays only to a terminal of its own");
+    }
+    stalled_output(PipeFlags::NONBLOCK);
+}
+
+#[test]
+fn exit_is_not_held_up_by_output_that_nobody_reads() {
+    if !is_creel() {
+        skip!("runc relays only to a terminal of its own");
+    }
+    let container =
+        with_terminal("dd if=/dev/zero bs=1000 count=400 & until test -e /end; do sleep 0.05; done");
+    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let running =
+        container.call("run", &[]).spawn_with(stdout.try_clone().unwrap(), File::open("/dev/null").unwrap());
+    wait_full(&stdout);
+    std::fs::write(container.bundle.rootfs("end"), "").unwrap();
+    let ended = running.output().ok();
+    container.assert_clean(&ended);
+    drop(output);
+}
+
+#[test]
+fn terminal_that_is_closed_and_opened_again_is_relayed_on() {
+    // The pause is what a relay may take for the end.
+    let container = with_terminal(
+        "echo ONE; exec </dev/null >/dev/null 2>&1; sleep 1; read line </dev/console; echo TWO $line >/dev/console;
+        until test -e /seen; do sleep 0.05; done; exit 4",
+    );
+    let (mut master, slave) = pty::open();
+    let running = run_on(&container, &slave);
+    master.expect("ONE");
+    master.send("word\n");
+    master.expect("TWO word");
+    std::fs::write(container.bundle.rootfs("seen"), "").unwrap();
+    running.output().exits(4);
+}
+
+#[test]
+fn end_of_the_callers_input_does_not_end_the_output() {
+    if !is_creel() {
+        skip!("runc relays only to a terminal of its own");
+    }
+    let container = with_terminal("sleep 0.5; test -t 0 && echo word; read line; echo got $line");
+    let (output, stdout) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (stdin, mut input) = pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (r, File::from(w))).unwrap();
+    input.write_all(b"line\n").unwrap();
+    drop(input);
+    let error = File::open("/dev/null").unwrap();
+    let running = container.call("run", &[]).stdin(stdin).spawn_with(stdout, error);
+    read_until(&mut File::from(output), "got line\r\n");
+    running.output().ok();
 }

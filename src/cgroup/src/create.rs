@@ -11,7 +11,7 @@ use crate::dir;
 use crate::error::Error;
 use crate::host::{Host, Mode, OwnCgroups};
 use crate::path::{CgroupPath, Layout, join};
-use crate::record::{Cgroup, CgroupDir, DirRecord, Owner};
+use crate::record::{Cgroup, CgroupDir, CgroupRecord, DirRecord, Owner};
 use crate::resources::FileWrite;
 
 /// How often a parent that is being removed by somebody else is made again.
@@ -64,6 +64,18 @@ impl Cgroup {
         }
     }
 
+    /// What [`Cgroup::create`] is about to make, to be written down first: a creel that is killed in
+    /// between leaves directories that nobody else would know of.
+    pub fn intended(host: &Host, path: &CgroupPath) -> Result<CgroupRecord, Error> {
+        let own = if path.is_relative() { OwnCgroups::read()? } else { OwnCgroups::default() };
+        let dirs = path.layouts(host, &own).into_iter().map(|layout| DirRecord {
+            path: join(&layout.mount, &layout.inner),
+            made: missing(&layout.mount, &layout.inner),
+            controllers: layout.controllers,
+        });
+        Ok(CgroupRecord { mode: host.mode, owner: Owner::Cgroupfs, rootless: true, dirs: dirs.collect() })
+    }
+
     /// Removes what was made before `error`.
     fn undo(&self, error: Error) -> Error {
         match self.destroy() {
@@ -89,6 +101,14 @@ impl Cgroup {
         }
         Ok(())
     }
+}
+
+/// How many components of `inner`, counted from the end, do not exist below `mount`.
+fn missing(mount: &str, inner: &str) -> u32 {
+    if inner.is_empty() || rustix::fs::stat(join(mount, inner)).is_ok() {
+        return 0;
+    }
+    1 + inner.rsplit_once('/').map_or(0, |(parent, _)| missing(mount, parent))
 }
 
 /// Hierarchies that only group processes: the container works without them.

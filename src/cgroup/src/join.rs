@@ -26,14 +26,21 @@ pub struct Join {
 pub type SubCgroups = [(Vec<String>, String)];
 
 impl Cgroup {
-    /// v1: the `tasks` file of each hierarchy, write-only.
+    /// v1: the `tasks` file of each hierarchy, write-only; v2: `cgroup.procs` of a directory that was
+    /// there before, see [`Cgroup::clone_into`].
     pub fn join_fds(&self) -> Result<Vec<OwnedFd>, Error> {
-        self.dirs.iter().filter(|d| !d.is_unified()).map(|d| d.open_tasks("")).collect()
+        let open = |dir: &CgroupDir| match dir.is_unified() {
+            false => Some(dir.open_file("", "tasks")),
+            true => (!dir.fresh).then(|| dir.open_file("", "cgroup.procs")),
+        };
+        self.dirs.iter().filter_map(open).collect()
     }
 
-    /// v2 and hybrid: the directory for CLONE_INTO_CGROUP.
+    /// v2 and hybrid: the directory for CLONE_INTO_CGROUP, if this command made it. The kernel (6.18)
+    /// kills a child that is cloned into a cgroup to which `cgroup.kill` was ever written, because it
+    /// compares the count of kills with that of the parent's own cgroup.
     pub fn clone_into(&self) -> Result<Option<BorrowedFd<'_>>, Error> {
-        self.unified().map(CgroupDir::fd).transpose()
+        self.unified().filter(|dir| dir.fresh).map(CgroupDir::fd).transpose()
     }
 
     /// As the two above, for a process of `exec`, with sub-cgroups that the container made.
@@ -59,7 +66,7 @@ impl Cgroup {
             if dir.is_unified() {
                 join.into = Some(dir.open_sub(&path)?);
             } else {
-                join.tasks.push(dir.open_tasks(&path)?);
+                join.tasks.push(dir.open_file(&path, "tasks")?);
             }
         }
         Ok(join)
@@ -95,8 +102,8 @@ impl CgroupDir {
         self.record.controllers.iter().any(|c| c == controller || c.strip_prefix("name=") == Some(controller))
     }
 
-    fn open_tasks(&self, sub: &str) -> Result<OwnedFd, Error> {
-        let file = crate::path::join(sub, "tasks");
+    fn open_file(&self, sub: &str, name: &str) -> Result<OwnedFd, Error> {
+        let file = crate::path::join(sub, name);
         dir::open_write(self.fd()?, &file).map_err(|errno| self.error("open", &file, errno))
     }
 

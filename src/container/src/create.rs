@@ -18,7 +18,7 @@ use creel_seccomp::Program;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
-use crate::store::{EXEC, FILTER, INIT, STATE, StateDir};
+use crate::store::{CGROUP, EXEC, FILTER, INIT, STATE, StateDir};
 use crate::undo::Undo;
 use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
 
@@ -62,12 +62,8 @@ impl Draft {
         crate::store::check_id(&request.id)?;
         let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
         let path = request.bundle.join("config.json");
-        let text = std::fs::read_to_string(&path).map_err(Error::io("open", &path))?;
-        let spec = creel_plan::parse::parse(&text).map_err(|e| match e.at.as_str() {
-            // About the file as a whole.
-            "." => Error::Corrupt { path: path.clone(), why: e.why },
-            _ => Error::Invalid(e),
-        })?;
+        let text = read_text(&path)?;
+        let spec = creel_plan::parse::parse(&text).map_err(|e| in_file(e, &path))?;
         let facts = host_facts();
         let mut env = inherit::listen_env(request.listen_fds.as_ref());
         let notify_dir =
@@ -110,7 +106,11 @@ impl Draft {
 
 fn host_facts() -> HostFacts {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    HostFacts { euid: uid, egid: gid, in_user_namespace: in_user_namespace() }
+    let in_user_namespace = in_user_namespace();
+    // user_namespaces(7): once denied, for ever and for every namespace below.
+    let setgroups_denied = in_user_namespace
+        && std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
+    HostFacts { euid: uid, egid: gid, in_user_namespace, setgroups_denied }
 }
 
 /// The initial user namespace maps every id to itself (user_namespaces(7)).
@@ -183,14 +183,18 @@ pub fn make<'a>(
     }
 
     let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
+    let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
+        .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
+    dir.write(CGROUP, &intended)?;
     let options = CreateOptions { rootless: is_rootless(runtime), limits: &writes };
     let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
     cgroup.apply(&writes)?;
     cgroup.apply_devices(&rules)?;
 
-    let state = new_state(request, draft, cgroup);
+    let state = new_state(request, draft, &cgroup);
     save(dir, draft, &state)?;
+    undo.hooks(&plan.host.poststop, hook_state(&state, 0));
 
     let mut resources = InitResources {
         joins: creel_jail::open_joins(&plan.host.joins)?,
@@ -203,12 +207,12 @@ pub fn make<'a>(
     refuse_sysctls_of_the_host(&draft.spec, &resources)?;
     creel_jail::open_sources(plan, &mut resources)?;
     let hooks = hook_state(&state, 0);
-    let setup = Setup { plan, resources, state: hooks.clone(), cgroup: cgroup.clone_into()? };
+    let setup = Setup { plan, resources, state: hooks.clone(), cgroup: Cgroup::clone_into(&cgroup)? };
     let mut child = creel_jail::spawn(setup)?;
     let agent = Agent::new(&state);
     child
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
-        .map_err(|failed| explain_death(failed, cgroup))?;
+        .map_err(|failed| explain_death(failed, &cgroup))?;
 
     let mut console = child.take_console();
     if let (Some(socket), Some(master)) = (&console_socket, console.take_if(|_| console_socket.is_some())) {
@@ -278,7 +282,6 @@ fn is_rootless(runtime: &Runtime) -> bool {
 fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
     let Draft { spec, plan, .. } = draft;
     let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
-    let user_map = plan.host.id_map.as_ref();
     State {
         oci_version: spec.oci_version.clone(),
         id: request.id.clone(),
@@ -292,7 +295,7 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
         exec: ExecFacts {
             keyring: plan.init.enter.keyring.clone(),
-            setgroups_denied: user_map.is_some_and(|m| m.writer == creel_plan::steps::MapWriter::SingleId),
+            setgroups_denied: plan.init.process.credentials.groups.is_none(),
             limits_by_host: plan.host.open_sources,
             umask: plan.init.seal.umask,
             has_seccomp: draft.filter.is_some(),
@@ -391,17 +394,38 @@ fn explain_death(failed: Failed, cgroup: &Cgroup) -> Failed {
     }
 }
 
+/// A JSON file as text.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(Error::io("open", path))?;
+    String::from_utf8(bytes)
+        .map_err(|_| Error::Corrupt { path: path.to_path_buf(), why: "the file is not UTF-8".into() })
+}
+
+/// An error about the file as a whole names the file, one about a field its place.
+pub fn in_file(error: creel_plan::Invalid, path: &Path) -> Error {
+    if error.at == "." {
+        Error::Corrupt { path: path.to_path_buf(), why: error.why }
+    } else {
+        Error::Invalid(error)
+    }
+}
+
 /// The pid in decimal without a newline, complete or absent: engines read it at once.
 pub fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let draft = path.with_file_name(format!(".{name}"));
-    let result = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o666)
-        .open(&draft)
+    let make = || std::fs::OpenOptions::new().write(true).create_new(true).mode(0o666).open(&draft);
+    let result = make()
+        .or_else(|e| {
+            // Of a creel that was killed here.
+            if e.kind() == std::io::ErrorKind::AlreadyExists {
+                std::fs::remove_file(&draft).and_then(|()| make())
+            } else {
+                Err(e)
+            }
+        })
         .and_then(|mut file| file.write_all(pid.to_string().as_bytes()))
         .and_then(|()| std::fs::rename(&draft, path));
     result.map_err(Error::io("write pid file", path))

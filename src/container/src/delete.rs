@@ -6,16 +6,19 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use creel_jail::run_hooks;
+use creel_cgroup::Cgroup;
+use creel_jail::{HookState, run_hooks};
 use creel_plan::steps::HookStep;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::kill::signal_init;
 use crate::state::{Container, Init};
-use crate::store::{STATE, StateDir};
+use crate::store::{CGROUP, STATE, StateDir};
 use crate::{Error, Runtime, Status};
 
 const SIGKILL: i32 = 9;
+/// How long `--force` waits for another command before it ends the container under it.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a killed init may take to be gone.
 const DEATH_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -25,13 +28,13 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         Err(Error::NotFound) if force => return Ok(()),
         other => other?,
     };
-    match dir.lock() {
+    let locked = if force { lock_by_force(runtime, id, &dir) } else { dir.lock() };
+    match locked {
         Err(Error::NotFound) if force => return Ok(()),
         other => other?,
     }
     if force && !dir.has(STATE) {
-        // Its create died before its cgroup was made: the directory is all there is.
-        return dir.destroy();
+        return destroy_unfinished(&dir);
     }
     let container = Container::load(dir)?;
     if container.init.is_none() && !force {
@@ -46,6 +49,36 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
         }
     }
     destroy(&container)
+}
+
+/// Takes the lock from a command that hangs (in a hook, or in front of a frozen init): with the
+/// container's processes gone it comes to its end.
+fn lock_by_force(runtime: &Runtime, id: &str, dir: &StateDir) -> Result<(), Error> {
+    match dir.lock_within(PATIENCE) {
+        Err(Error::Locked) => {}
+        other => return other,
+    }
+    if let Ok(container) = Container::open_any(runtime, id) {
+        let cgroup = container.cgroup();
+        if let Some(init) = container.living_init() {
+            drop(signal_init(init, SIGKILL));
+        }
+        drop(cgroup.kill_all(rustix::process::Signal::KILL));
+        if cgroup.is_frozen().unwrap_or(false) {
+            drop(cgroup.thaw());
+        }
+    }
+    dir.lock()
+}
+
+/// A create that died before it wrote state.json left at most the cgroup directories that it had
+/// noted, empty, since init was not born.
+fn destroy_unfinished(dir: &StateDir) -> Result<(), Error> {
+    let noted = dir.read(CGROUP).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    if let Some(record) = noted {
+        Cgroup::from_record(&record).destroy()?;
+    }
+    dir.destroy()
 }
 
 /// Kills what lives, then removes everything.
@@ -69,14 +102,21 @@ pub fn destroy(container: &Container) -> Result<(), Error> {
             errors.push(error);
         }
     }
+    if !errors.is_empty() {
+        return Err(Error::Leftovers(errors));
+    }
     let hooks: Vec<HookStep> = container.state.poststop.iter().map(Into::into).collect();
-    // Hooks after the first failure run too, and no failure stops the removal (config.md, Poststop).
+    poststop(&hooks, &container.hook_state());
+    Ok(())
+}
+
+/// Runs the poststop hooks; those after one that failed run too (config.md, Poststop).
+pub fn poststop(hooks: &[HookStep], state: &HookState) {
     for hook in hooks {
-        if let Err(failed) = run_hooks(std::slice::from_ref(&hook), &container.hook_state(), "stopped") {
+        if let Err(failed) = run_hooks(std::slice::from_ref(hook), state, "stopped", Some(&state.bundle)) {
             tracing::warn!("{}: {}", failed.at, failed.why);
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(Error::Leftovers(errors)) }
 }
 
 /// Kills init and waits until it is gone.

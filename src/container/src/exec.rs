@@ -54,7 +54,11 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         resources,
         cgroup: joined.into.as_ref().map(AsFd::as_fd),
     };
-    let mut child = spawn(setup)?;
+    let mut child = spawn(setup).map_err(|failed| match init.is_alive() {
+        true => Error::Failed(failed),
+        // It died while its namespaces were being joined.
+        false => Error::Status("cannot exec in a stopped container"),
+    })?;
     for limit in &limits {
         creel_sys::limits::set(child.pid(), limit.resource, limit.soft, limit.hard).map_err(|errno| {
             creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at)
@@ -148,8 +152,8 @@ fn filter(container: &Container) -> Result<Option<Filter>, Error> {
 fn read_process(container: &Container, wanted: &ExecProcess) -> Result<Process, Error> {
     match wanted {
         ExecProcess::File(path) => {
-            let text = std::fs::read_to_string(path).map_err(Error::io("open", path))?;
-            Ok(creel_plan::parse::parse_process(&text)?)
+            let text = crate::create::read_text(path)?;
+            creel_plan::parse::parse_process(&text).map_err(|e| crate::create::in_file(e, path))
         }
         ExecProcess::Flags(flags) => {
             let text = container.dir.read(EXEC)?;

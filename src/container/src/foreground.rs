@@ -1,17 +1,17 @@
 //! Waiting for a process in the foreground: signals go to it, its terminal is relayed, its exit
 //! code comes back.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use creel_sys::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::Error;
-use crate::notify::Proxy;
+use crate::notify::{Barrier, Proxy};
+use crate::relay::{End, Relay};
 use crate::state::Init;
-use crate::terminal::{RawMode, copy_size};
 
 /// All signals, held back and readable.
 #[derive(Debug)]
@@ -61,83 +61,101 @@ pub struct Waiter {
 }
 
 /// Which descriptor of the poll set has something.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Source {
     Process,
     Signal,
-    Console,
-    Input,
+    Terminal(End),
     Notify,
+    Barrier,
 }
 
 impl Waiter {
     /// Returns the exit code, 128 plus the signal for a killed process.
-    pub fn wait(mut self) -> Result<u8, Error> {
-        let raw = self.console.as_ref().map(|master| {
-            copy_size(master);
-            RawMode::enter()
-        });
-        let mut input_open = self.console.is_some();
-        loop {
-            let ready = self.poll(input_open)?;
-            if ready.contains(&Source::Console) {
-                self.relay_output();
-            }
-            if ready.contains(&Source::Input) && !self.relay_input() {
-                input_open = false;
-            }
-            if ready.contains(&Source::Signal) {
-                self.forward_signals();
-            }
-            if ready.contains(&Source::Notify) {
-                self.forward_notification();
-            }
-            if ready.contains(&Source::Process) {
-                break;
-            }
-        }
-        let status = creel_sys::process::wait(self.pid).map_err(|errno| Error::File {
+    pub fn wait(self) -> Result<u8, Error> {
+        let Waiter { pid, pidfd, console, signals, proxy } = self;
+        let relay = console.map(Relay::begin).transpose()?;
+        let mut foreground = Foreground { pid, pidfd, relay, signals, proxy, barrier: None };
+        foreground.until_exit()?;
+        let status = creel_sys::process::wait(pid).map_err(|errno| Error::File {
             call: "waitpid",
-            path: self.pid.to_string().into(),
+            path: pid.to_string().into(),
             errno,
         })?;
-        self.drain();
-        drop(raw);
+        // A caller that takes no more output has no need to know that there was some.
+        foreground.relay.map(Relay::finish).into_iter().for_each(creel_sys::best_effort);
+        if let Some(barrier) = foreground.barrier {
+            barrier.wait()?;
+        }
         Ok(exit_code(status))
     }
+}
 
-    fn poll(&self, input_open: bool) -> Result<Vec<Source>, Error> {
-        let mut sources: Vec<(Source, BorrowedFd<'_>)> = vec![(Source::Process, self.pidfd.as_fd())];
+/// What the loop serves. Nothing in it waits but for poll(2).
+struct Foreground {
+    pid: i32,
+    pidfd: OwnedFd,
+    relay: Option<Relay>,
+    signals: Option<Signals>,
+    proxy: Option<Proxy>,
+    barrier: Option<Barrier>,
+}
+
+impl Foreground {
+    fn until_exit(&mut self) -> Result<(), Error> {
+        loop {
+            let mut exited = false;
+            for source in self.poll()? {
+                match source {
+                    Source::Process => exited = true,
+                    Source::Signal => self.forward_signals(),
+                    Source::Terminal(end) => self.relay(end),
+                    Source::Notify => self.forward_notification(),
+                    Source::Barrier => self.barrier = None,
+                }
+            }
+            if exited {
+                return Ok(());
+            }
+        }
+    }
+
+    fn poll(&self) -> Result<Vec<Source>, Error> {
+        let input = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        let mut sources = vec![Source::Process];
+        let mut fds = vec![input(self.pidfd.as_fd())];
         if let Some(signals) = &self.signals {
-            sources.push((Source::Signal, signals.0.as_fd()));
+            sources.push(Source::Signal);
+            fds.push(input(signals.0.as_fd()));
         }
-        if let Some(master) = &self.console {
-            sources.push((Source::Console, master.as_fd()));
-        }
-        if input_open {
-            sources.push((Source::Input, rustix::stdio::stdin()));
+        for (end, fd) in self.relay.iter().flat_map(Relay::interest) {
+            sources.push(Source::Terminal(end));
+            fds.push(fd);
         }
         if let Some(proxy) = &self.proxy {
-            sources.push((Source::Notify, proxy.as_fd()));
+            sources.push(Source::Notify);
+            fds.push(input(proxy.as_fd()));
         }
-        let mut fds: Vec<PollFd<'_>> =
-            sources.iter().map(|(_, fd)| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+        if let Some(barrier) = &self.barrier {
+            sources.push(Source::Barrier);
+            fds.push(input(barrier.as_fd()));
+        }
         match poll(&mut fds, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::File { call: "poll", path: "container".into(), errno }),
         }
         let ready = sources.iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
-        Ok(ready.map(|((source, _), _)| *source).collect())
+        Ok(ready.map(|(source, _)| *source).collect())
     }
 
-    /// Everything goes to the process but what is about this one: the end of a child, a changed
-    /// window, the job control of the caller's shell.
+    /// Everything goes to the process, job control's signals too, but what is about this process: the
+    /// end of a child, a changed window, a socket's or pipe's state.
     fn forward_signals(&mut self) {
         let Some(signals) = &self.signals else { return };
         while let Some(number) = signals.next() {
             match Signal::try_from(number) {
                 Ok(Signal::SIGCHLD) => reap_others(self.pid),
-                Ok(Signal::SIGWINCH) => self.console.iter().for_each(copy_size),
+                Ok(Signal::SIGWINCH) => self.relay.iter().for_each(Relay::copy_size),
                 Ok(Signal::SIGURG | Signal::SIGPIPE) => {}
                 _ => {
                     creel_sys::best_effort(creel_sys::process::pidfd_send_signal(self.pidfd.as_fd(), number))
@@ -146,57 +164,27 @@ impl Waiter {
         }
     }
 
-    fn relay_output(&mut self) {
-        let Some(master) = &self.console else { return };
-        if !copy_some(master.as_fd(), rustix::stdio::stdout()) {
-            self.console = None;
+    /// Without a reader of its output the terminal is hung up, as when a terminal's window is closed.
+    fn relay(&mut self, end: End) {
+        if self.relay.as_mut().is_some_and(|relay| relay.serve(end).is_err()) {
+            self.relay = None;
         }
-    }
-
-    /// False at the end of the caller's input.
-    fn relay_input(&self) -> bool {
-        self.console.as_ref().is_some_and(|master| copy_some(rustix::stdio::stdin(), master.as_fd()))
     }
 
     fn forward_notification(&mut self) {
         let Some(proxy) = &self.proxy else { return };
         let init = Init { pid: self.pid, start_time: 0 };
         match proxy.forward(init) {
-            Ok(false) => {}
-            Ok(true) => self.proxy = None,
+            Ok(None) => {}
+            Ok(Some(barrier)) => {
+                self.barrier = Some(barrier);
+                self.proxy = None;
+            }
             Err(error) => {
                 tracing::warn!("{error}");
                 self.proxy = None;
             }
         }
-    }
-
-    /// What the process wrote last may still be in the terminal.
-    fn drain(&self) {
-        let Some(master) = &self.console else { return };
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        loop {
-            let mut fds = [PollFd::new(master, PollFlags::IN)];
-            match poll(&mut fds, Some(&now)) {
-                Ok(1) if fds[0].revents().contains(PollFlags::IN) => {
-                    if !copy_some(master.as_fd(), rustix::stdio::stdout()) {
-                        return;
-                    }
-                }
-                _ => return,
-            }
-        }
-    }
-}
-
-/// False at the end of file. EIO is how a terminal says that its last user is gone.
-fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> bool {
-    let mut buffer = [0u8; 16384];
-    match rustix::io::read(from, &mut buffer) {
-        Ok(0) => false,
-        Ok(n) => crate::store::write_all(to, &buffer[..n]).is_ok(),
-        Err(Errno::INTR | Errno::AGAIN) => true,
-        Err(_) => false,
     }
 }
 

@@ -27,6 +27,7 @@ mod notify;
 mod pause;
 mod protect;
 mod ps;
+mod relay;
 mod run;
 mod seccomp_agent;
 mod sockets;

@@ -4,9 +4,9 @@
 //! the manager does not know. So it gets a socket of its own in the state directory, bound at
 //! /run/notify; `start` passes the first READY=1 on, with the pid that the manager knows.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use creel_sys::Errno;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -50,7 +50,7 @@ pub struct Proxy {
 }
 
 impl AsFd for Proxy {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.inside.as_fd()
     }
 }
@@ -77,8 +77,8 @@ impl Proxy {
                     }
                 }
                 Ok(_) => {
-                    if self.forward(init)? {
-                        return Ok(());
+                    if let Some(barrier) = self.forward(init)? {
+                        return barrier.wait();
                     }
                 }
                 Err(errno) => return Err(Error::File { call: "poll", path: DIRECTORY.into(), errno }),
@@ -86,30 +86,57 @@ impl Proxy {
         }
     }
 
-    /// Reads one message; true when it was READY=1 and has been passed on.
-    pub fn forward(&self, init: Init) -> Result<bool, Error> {
-        let fail = |errno| Error::File { call: "notify", path: IN_CONTAINER.into(), errno };
+    /// Reads one message; when it was READY=1 it has been passed on, and a barrier behind it.
+    pub fn forward(&self, init: Init) -> Result<Option<Barrier>, Error> {
         let mut message = [0u8; 4096];
-        let (length, _) = recv(&self.inside, &mut message[..], RecvFlags::empty()).map_err(fail)?;
+        let (length, _) = recv(&self.inside, &mut message[..], RecvFlags::empty()).map_err(failed)?;
         let text = &message[..length.min(message.len())];
         let Some(ready) = text.split(|&b| b == b'\n').find(|line| line.starts_with(b"READY=")) else {
-            return Ok(false);
+            return Ok(None);
         };
-        send(&self.outside, ready, SendFlags::NOSIGNAL).map_err(fail)?;
+        send(&self.outside, ready, SendFlags::NOSIGNAL).map_err(failed)?;
         let pid = format!("MAINPID={}", init.pid);
-        send(&self.outside, pid.as_bytes(), SendFlags::NOSIGNAL).map_err(fail)?;
-        self.barrier().map_err(fail)?;
-        Ok(true)
+        send(&self.outside, pid.as_bytes(), SendFlags::NOSIGNAL).map_err(failed)?;
+        Barrier::send(self.outside.as_fd()).map(Some).map_err(failed)
+    }
+}
+
+fn failed(errno: Errno) -> Error {
+    Error::File { call: "notify", path: IN_CONTAINER.into(), errno }
+}
+
+/// BARRIER=1 carries a pipe's end; when the manager closes it, it has handled all before it. A manager
+/// that does not know barriers closes it too. The sender must not be gone before.
+#[derive(Debug)]
+pub struct Barrier {
+    /// Readable when the barrier is lifted.
+    pipe: OwnedFd,
+    until: Instant,
+}
+
+impl AsFd for Barrier {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Barrier {
+    fn send(manager: BorrowedFd<'_>) -> Result<Barrier, Errno> {
+        let (pipe, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        creel_jail::conversation::send_fd(manager, b"BARRIER=1", write.as_fd())?;
+        Ok(Barrier { pipe, until: Instant::now() + BARRIER })
     }
 
-    /// BARRIER=1 carries a pipe's end; when the manager closes it, it has handled all before it.
-    fn barrier(&self) -> Result<(), Errno> {
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        creel_jail::conversation::send_fd(self.outside.as_fd(), b"BARRIER=1", write.as_fd())?;
-        drop(write);
-        let timeout = Timespec::try_from(BARRIER).ok();
-        // A manager that does not know barriers closes it too; one that hangs is not waited for.
-        poll(&mut [PollFd::new(&read, PollFlags::HUP)], timeout.as_ref()).map(drop)
+    /// Waits until it is lifted; a manager that hangs is not waited for any longer than [`BARRIER`].
+    pub fn wait(&self) -> Result<(), Error> {
+        loop {
+            let left = Timespec::try_from(self.until.saturating_duration_since(Instant::now())).ok();
+            match poll(&mut [PollFd::new(&self.pipe, PollFlags::IN)], left.as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
     }
 }
 

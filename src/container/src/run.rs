@@ -21,13 +21,12 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
         crate::foreground::become_subreaper()?;
     }
     let pidfd = child.start()?;
+    // From now on the container can be stopped, deleted and entered by others.
+    dir.unlock();
     if !draft.poststart().is_empty() {
-        // The container must be stoppable by others while hooks run, and by this one if they fail.
         start::poststart(draft.poststart(), &hook_state(&state, init.pid), init)?;
     }
     undo.keep();
-    // From now on the container can be stopped, deleted and entered by others.
-    dir.unlock();
     let RunMode::Foreground { keep, .. } = mode else {
         if let Some(proxy) = proxy {
             proxy.wait_ready(init)?;

@@ -1,6 +1,7 @@
-//! Unix sockets that callers listen on: `--console-socket` and `--pidfd-socket`.
+//! Unix sockets that callers listen on: `--console-socket`, `--pidfd-socket`, NOTIFY_SOCKET.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use creel_sys::Errno;
@@ -30,9 +31,14 @@ impl CallerSocket {
     }
 }
 
-/// Connects to a socket by a path of any length: unix(7) allows 107 bytes, engines use more.
+/// Connects to a socket by a path of any length: unix(7) allows 107 bytes, engines use more. `@` in
+/// front makes it the name of an abstract socket (sd_notify(3), NOTIFY_SOCKET).
 pub fn connect_unix(path: &Path, kind: SocketType) -> Result<OwnedFd, Errno> {
     let fd = socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+        connect(&fd, &SocketAddrUnix::new_abstract_name(name)?)?;
+        return Ok(fd);
+    }
     match SocketAddrUnix::new(path) {
         Ok(address) => connect(&fd, &address)?,
         Err(Errno::NAMETOOLONG) => {

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::notify::Proxy;
 use crate::state::{Container, Init};
-use crate::store::{FIFO, REPORT};
+use crate::store::REPORT;
 use crate::{Error, Runtime};
 
 /// `start`. With a notify socket it returns when the container has said that it is ready.
@@ -20,7 +20,7 @@ pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Resul
     let Some(init) = container.living_init() else {
         return Err(Error::Status("cannot start a container that has stopped"));
     };
-    if !container.dir.has(FIFO) {
+    if !container.is_waiting() {
         return Err(Error::Status("cannot start an already running container"));
     }
     // A frozen init would not open the gate, and `resume` could not get at the lock held here.
@@ -37,15 +37,14 @@ pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Resul
     if !container.dir.open_gate()? {
         return Err(Error::Status("cannot start a container that has stopped"));
     }
+    // The fifo is gone, so there is no second start; what follows may take long, and `kill` and
+    // `delete` must be able to end it.
+    container.dir.unlock();
     await_program(&report)?;
     let hooks: Vec<HookStep> = container.state.poststart.iter().map(Into::into).collect();
     poststart(&hooks, &container.hook_state(), init)?;
     match proxy {
-        Some(proxy) => {
-            // It may take its time to be ready.
-            container.dir.unlock();
-            proxy.wait_ready(init)
-        }
+        Some(proxy) => proxy.wait_ready(init),
         None => Ok(()),
     }
 }
@@ -74,7 +73,7 @@ fn await_program(report: &OwnedFd) -> Result<(), Error> {
 /// Runs the poststart hooks; a failure is an error of `start` and ends the container (runtime-spec
 /// 1.3, config.md, Poststart).
 pub fn poststart(hooks: &[HookStep], state: &HookState, init: Init) -> Result<(), Error> {
-    run_hooks(hooks, state, "running").map_err(|failed| {
+    run_hooks(hooks, state, "running", Some(&state.bundle)).map_err(|failed| {
         const SIGKILL: i32 = 9;
         if let Ok(pidfd) = creel_jail::join::open_init(init.pid) {
             use std::os::fd::AsFd;

@@ -178,7 +178,12 @@ impl Container {
         if self.cgroup().is_frozen()? {
             return Ok(Status::Paused);
         }
-        Ok(if self.dir.has(FIFO) { Status::Created } else { Status::Running })
+        Ok(if self.is_waiting() { Status::Created } else { Status::Running })
+    }
+
+    /// Whether init waits for `start`.
+    pub fn is_waiting(&self) -> bool {
+        self.dir.has(FIFO) && self.dir.is_waited_at()
     }
 
     /// What hooks are told.

@@ -78,7 +78,12 @@ impl StateDir {
     /// handle's end. NotFound when the container was deleted while this one waited, even if its id is
     /// in use again.
     pub fn lock(&self) -> Result<(), Error> {
-        self.wait_for_lock()?;
+        self.lock_within(LOCK_DEADLINE)
+    }
+
+    /// The same with a deadline of one's own.
+    pub fn lock_within(&self, deadline: Duration) -> Result<(), Error> {
+        self.wait_for_lock(Instant::now() + deadline)?;
         let own = rustix::fs::fstat(&self.fd).map_err(Error::file("stat", &self.path))?;
         match rustix::fs::statat(CWD, &self.path, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(now) if (now.st_dev, now.st_ino) == (own.st_dev, own.st_ino) => Ok(()),
@@ -92,8 +97,7 @@ impl StateDir {
         creel_sys::best_effort(rustix::fs::flock(&self.fd, FlockOperation::Unlock));
     }
 
-    fn wait_for_lock(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + LOCK_DEADLINE;
+    fn wait_for_lock(&self, deadline: Instant) -> Result<(), Error> {
         loop {
             match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(()),
@@ -165,6 +169,12 @@ impl StateDir {
             .map_err(Error::file("open", self.file(REPORT)))
     }
 
+    /// Whether init waits at the gate. A fifo that nobody reads is what a killed `start` left.
+    pub fn is_waited_at(&self) -> bool {
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.fd, FIFO, flags, Mode::empty()).is_ok()
+    }
+
     /// Tells init to go on. False when nobody waits any more.
     pub fn open_gate(&self) -> Result<bool, Error> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -213,12 +223,14 @@ pub const EXEC: &str = "exec.json";
 pub const FILTER: &str = "seccomp.bpf";
 /// Init's pid and start time.
 pub const INIT: &str = "init";
+/// The cgroup directories that create was about to make.
+pub const CGROUP: &str = "cgroup.json";
 /// The exec fifo.
 pub const FIFO: &str = "exec.fifo";
 /// The report fifo.
 pub const REPORT: &str = "exec.report";
 
-const FILES: [&str; 6] = [STATE, EXEC, FILTER, INIT, FIFO, REPORT];
+const FILES: [&str; 7] = [STATE, EXEC, FILTER, INIT, FIFO, REPORT, CGROUP];
 
 fn make_root(root: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;

@@ -1,6 +1,10 @@
 //! What a failed create takes back.
 
+use std::rc::Rc;
+
 use creel_cgroup::Cgroup;
+use creel_jail::HookState;
+use creel_plan::steps::HookStep;
 
 use crate::store::StateDir;
 
@@ -9,19 +13,27 @@ use crate::store::StateDir;
 #[derive(Debug)]
 pub struct Undo<'a> {
     dir: &'a StateDir,
-    cgroup: Option<Cgroup>,
+    cgroup: Option<Rc<Cgroup>>,
+    hooks: Option<(Vec<HookStep>, HookState)>,
     armed: bool,
 }
 
 impl<'a> Undo<'a> {
     /// The state directory was made.
     pub fn new(dir: &'a StateDir) -> Self {
-        Undo { dir, cgroup: None, armed: true }
+        Undo { dir, cgroup: None, hooks: None, armed: true }
     }
 
     /// The cgroup was made.
-    pub fn cgroup(&mut self, cgroup: Cgroup) -> &Cgroup {
-        self.cgroup.insert(cgroup)
+    pub fn cgroup(&mut self, cgroup: Cgroup) -> Rc<Cgroup> {
+        let cgroup = Rc::new(cgroup);
+        self.cgroup = Some(Rc::clone(&cgroup));
+        cgroup
+    }
+
+    /// Hooks may have run: what they made is for the poststop hooks to undo (runtime.md, Lifecycle).
+    pub fn hooks(&mut self, poststop: &[HookStep], state: HookState) {
+        self.hooks = Some((poststop.to_vec(), state));
     }
 
     /// Everything stays.
@@ -45,6 +57,9 @@ impl Drop for Undo<'_> {
         }
         if let Err(error) = self.dir.destroy() {
             tracing::warn!("undo: {error}");
+        }
+        if let Some((hooks, state)) = &self.hooks {
+            crate::delete::poststop(hooks, state);
         }
     }
 }

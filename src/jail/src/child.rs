@@ -65,7 +65,8 @@ impl<'a> Child<'a> {
                 Some(Report::Ready) => return Ok(()),
                 Some(Report::Hooks) => {
                     let state = HookState { pid: self.pid, ..state.clone() };
-                    run_hooks(hooks, &state, "creating").map_err(|e| Failed::said(e.why).at(e.at))?;
+                    run_hooks(hooks, &state, "creating", Some(&state.bundle))
+                        .map_err(|e| Failed::said(e.why).at(e.at))?;
                     self.command(Order::Proceed)?;
                 }
                 Some(Report::Console(master)) => self.console = Some(master),

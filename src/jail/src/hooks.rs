@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -88,17 +88,31 @@ impl HookFailed {
 }
 
 /// Runs hooks in order, stopping at the first that fails.
-pub fn run_hooks(hooks: &[HookStep], state: &HookState, status: &str) -> Result<(), HookFailed> {
+/// They run in `cwd`, or where the caller is.
+pub fn run_hooks(
+    hooks: &[HookStep],
+    state: &HookState,
+    status: &str,
+    cwd: Option<&Path>,
+) -> Result<(), HookFailed> {
     for (index, step) in hooks.iter().enumerate() {
-        run_hook(&step.hook, state, status).map_err(|why| HookFailed { index, at: step.at.clone(), why })?;
+        run_hook(&step.hook, state, status, cwd).map_err(|why| HookFailed {
+            index,
+            at: step.at.clone(),
+            why,
+        })?;
     }
     Ok(())
 }
 
-fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> {
+fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) -> Result<(), String> {
     let name = &hook.path;
     let state_json = state_file(&state.json(status)).map_err(|e| format!("hook {name:?}: state: {e}"))?;
     let mut command = Command::new(name);
+    // The bundle may be gone by the time of the poststop hooks.
+    if let Some(cwd) = cwd.filter(|cwd| cwd.is_dir()) {
+        command.current_dir(cwd);
+    }
     if let Some((first, rest)) = hook.args.split_first() {
         command.arg0(first).args(rest);
     }
@@ -108,7 +122,9 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> 
     }
     command.stdin(state_json).stdout(Stdio::piped()).stderr(Stdio::piped());
     let started = Instant::now();
-    let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {e}"))?;
+    // A foreground `run` holds signals back for the container: they are not held back from hooks.
+    creel_sys::process::unblock_signals(&mut command);
+    let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {}", words(&e)))?;
     let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
     let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("hook {name:?}: {e}"))?;
     let said = match output.trim() {
@@ -123,6 +139,10 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str) -> Result<(), String> 
             None => format!("hook {name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
         }),
     }
+}
+
+fn words(error: &std::io::Error) -> String {
+    rustix::io::Errno::from_io_error(error).map_or_else(|| error.to_string(), crate::error::errno_words)
 }
 
 /// The state as a file to read: a hook that does not read it holds nobody up, as it would with a pipe.
@@ -211,7 +231,7 @@ mod tests {
     #[test]
     fn state_is_on_stdin_and_status_decides() {
         let script = r#"grep -q '"id":"web"' && exit 0; exit 9"#;
-        run_hooks(&[shell(script, None)], &state(), "creating").unwrap();
+        run_hooks(&[shell(script, None)], &state(), "creating", None).unwrap();
     }
 
     #[test]
@@ -224,14 +244,14 @@ mod tests {
 
     #[test]
     fn a_hook_past_its_timeout_is_killed() {
-        let failed = run_hooks(&[shell("exec sleep 600", Some(1))], &state(), "created").unwrap_err();
+        let failed = run_hooks(&[shell("exec sleep 600", Some(1))], &state(), "created", None).unwrap_err();
         assert!(failed.why.contains("exceeded its timeout of 1 s"), "{}", failed.why);
     }
 
     #[test]
     fn a_child_that_keeps_the_output_open_does_not_hold_the_hook() {
         let started = Instant::now();
-        run_hooks(&[shell("sleep 20 & exit 0", None)], &state(), "created").unwrap();
+        run_hooks(&[shell("sleep 20 & exit 0", None)], &state(), "created", None).unwrap();
         assert!(started.elapsed() < Duration::from_secs(10));
     }
 
@@ -239,7 +259,7 @@ mod tests {
     fn a_missing_hook_is_named() {
         let mut step = shell("", None);
         step.hook.path = "/no/such/hook".into();
-        let failed = run_hooks(&[step], &state(), "created").unwrap_err();
+        let failed = run_hooks(&[step], &state(), "created", None).unwrap_err();
         assert!(failed.why.contains("/no/such/hook"), "{}", failed.why);
     }
 

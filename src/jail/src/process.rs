@@ -100,9 +100,8 @@ fn check_directory() -> Result<(), StepError> {
     }
 }
 
-/// Pipes and sockets that were made for this process become the user's, so that /dev/stdout can be
-/// opened anew by a program that is not root. What has a name outside, a file or the caller's
-/// terminal, is left alone; a refusal (the id is not mapped here) changes nothing.
+/// Pipes and sockets become the user's, so that /dev/stdout can be opened anew by a program that is not
+/// root. A file or the caller's terminal is left alone; a refusal (the id is not mapped here) changes nothing.
 fn own_stdio(uid: u32) {
     for fd in [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()] {
         let Ok(stat) = rustix::fs::fstat(fd) else { continue };
@@ -144,14 +143,15 @@ fn set_ids(credentials: &Credentials) -> Result<(), StepError> {
     if let Some(groups) = &credentials.groups {
         let groups: Vec<Gid> = groups.iter().map(|&g| Gid::from_raw(g)).collect();
         rustix::thread::set_thread_groups(&groups)
-            .step(Phase::Credentials, 0, || format!("setgroups({:?})", credentials.groups))?;
+            .step(Phase::Credentials, 0, || format!("setgroups({} groups)", groups.len()))?;
     }
     let gid = Gid::from_raw(credentials.gid);
-    rustix::thread::set_thread_res_gid(gid, gid, gid)
+    // setgid(2) and setuid(2), which set all three ids with CAP_SETGID and CAP_SETUID: a filter that is
+    // loaded already may allow no other call.
+    rustix::thread::set_thread_gid(gid)
         .step(Phase::Credentials, 0, || format!("setgid({})", credentials.gid))?;
     let uid = Uid::from_raw(credentials.uid);
-    rustix::thread::set_thread_res_uid(uid, uid, uid)
-        .step(Phase::Credentials, 0, || format!("setuid({})", credentials.uid))
+    rustix::thread::set_thread_uid(uid).step(Phase::Credentials, 0, || format!("setuid({})", credentials.uid))
 }
 
 /// One capset(2) for all three sets, then the ambient set, which the kernel keeps within them.
@@ -193,6 +193,7 @@ pub fn load_filter(filter: &Filter) -> Result<Option<OwnedFd>, StepError> {
 #[derive(Debug)]
 pub struct Program {
     path: CString,
+    preserve_fds: u32,
     argv: StringVector,
     envp: StringVector,
 }
@@ -208,7 +209,12 @@ impl Program {
             env.push(c_string(&format!("HOME={}", home_of(uid)))?);
         }
         let argv = exec.args.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?;
-        Ok(Program { path, argv: StringVector::new(argv), envp: StringVector::new(env) })
+        Ok(Program {
+            path,
+            preserve_fds: exec.preserve_fds,
+            argv: StringVector::new(argv),
+            envp: StringVector::new(env),
+        })
     }
 
     /// An error if the kernel could not run it for want of an interpreter, which execve(2) reports with
@@ -227,6 +233,14 @@ impl Program {
 
     /// Becomes the program. Returns only on failure.
     pub fn run(&self) -> StepError {
+        // Only now: no hook gets them.
+        for fd in (3..).take(self.preserve_fds as usize) {
+            if let Err(error) =
+                creel_sys::fd::keep_on_exec(fd).step(Phase::Exec, 0, || format!("fcntl({fd}, F_SETFD)"))
+            {
+                return error;
+            }
+        }
         let errno = match execve(&self.path, &self.argv, &self.envp) {
             Ok(never) => match never {},
             Err(errno) => errno,
@@ -262,17 +276,12 @@ fn look_up(name: &str, env: &[String]) -> Result<CString, StepError> {
         return c_string(name);
     }
     let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or("");
-    let mut denied = false;
-    for dir in path.split(':').filter(|_| !name.is_empty()) {
-        let candidate = if dir.is_empty() { format!("./{name}") } else { format!("{dir}/{name}") };
-        match executable(&candidate) {
-            Ok(()) => return c_string(&candidate),
-            Err(creel_sys::Errno::ACCESS) => denied = true,
-            Err(_) => {}
+    // An element that is not absolute would mean the working directory, which an image may own.
+    for dir in path.split(':').filter(|dir| !name.is_empty() && dir.starts_with('/')) {
+        let candidate = format!("{dir}/{name}");
+        if executable(&candidate).is_ok() {
+            return c_string(&candidate);
         }
-    }
-    if denied {
-        return Err(fail(creel_sys::Errno::ACCESS));
     }
     Err(StepError::new(Phase::Exec, 0, format!("exec: {name:?}: executable file not found in $PATH")))
 }
@@ -366,13 +375,9 @@ fn elf_interpreter(head: &[u8]) -> Option<String> {
     None
 }
 
-/// Everything from descriptor 3 + `preserved` on closes at execve; the preserved ones do not.
-pub fn sweep_descriptors(preserved: u32) -> Result<(), StepError> {
-    let first = 3 + i32::try_from(preserved).unwrap_or(i32::MAX - 3);
-    for fd in 3..first {
-        creel_sys::fd::keep_on_exec(fd).step(Phase::Exec, 0, || format!("fcntl({fd}, F_SETFD)"))?;
-    }
-    creel_sys::fd::close_on_exec_from(first).step(Phase::Exec, 0, || format!("close_range({first}, CLOEXEC)"))
+/// Everything from descriptor 3 on closes at execve, but for what [`Program::run`] keeps.
+pub fn sweep_descriptors() -> Result<(), StepError> {
+    creel_sys::fd::close_on_exec_from(3).step(Phase::Exec, 0, || "close_range(3, CLOEXEC)".into())
 }
 
 /// Standard streams that are the host's /dev/null become the container's, whose inode was checked:

@@ -12,6 +12,7 @@ use creel_plan::steps::{ClockOffset, Join, Phase, Plan, StagePlan};
 use creel_sys::Errno;
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns, unshare};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::DumpableBehavior;
 
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Step, StepError};
@@ -48,6 +49,14 @@ fn prepare_and_clone(
     channel: &Channel,
 ) -> Result<bool, StepError> {
     let alone = SingleThreaded::witness();
+    if stage.become_root {
+        // Before it is where others may ptrace (CVE-2016-9962).
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(
+            Phase::Stage,
+            0,
+            || "prctl(DUMPABLE, 0)".into(),
+        )?;
+    }
     join_all(&plan.host.joins, stage, files, &alone)?;
     if let Some(clocks) = &stage.clocks {
         unshare(NamespaceKind::Time.clone_flag(), &alone)

@@ -56,7 +56,8 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let outside = user && !facts.is_rootless();
     let context = ProcessContext {
         has_seccomp: linux.seccomp.as_ref().is_some_and(Seccomp::is_enabled),
-        setgroups_denied: id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
+        setgroups_denied: facts.setgroups_denied
+            || id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
         preserve_fds: request.preserve_fds,
         env: &request.env,
         limits_by_host: outside,

@@ -13,11 +13,14 @@ pub struct HostFacts {
     pub egid: u32,
     /// The runtime itself runs in a user namespace that is not the initial one.
     pub in_user_namespace: bool,
+    /// setgroups(2) is denied in the runtime's own user namespace.
+    pub setgroups_denied: bool,
 }
 
 impl HostFacts {
     /// root of the initial user namespace.
-    pub const ROOT: HostFacts = HostFacts { euid: 0, egid: 0, in_user_namespace: false };
+    pub const ROOT: HostFacts =
+        HostFacts { euid: 0, egid: 0, in_user_namespace: false, setgroups_denied: false };
 
     /// Not root, even of a user namespace.
     pub fn is_rootless(&self) -> bool {

@@ -153,6 +153,22 @@ pub fn unshare(flags: u64, _: &SingleThreaded) -> Result<()> {
     check(libc::c_long::from(unsafe { libc::unshare(flags as libc::c_int) })).map(drop)
 }
 
+/// Lets a child of `command` start with no signal blocked, whatever the caller blocks.
+pub fn unblock_signals(command: &mut std::process::Command) -> &mut std::process::Command {
+    use std::os::unix::process::CommandExt;
+    let clear = || {
+        // SAFETY: sigset_t is plain data, initialised by sigemptyset before it is read.
+        unsafe {
+            let mut none: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec the closure makes one async-signal-safe call and allocates nothing.
+    unsafe { command.pre_exec(clear) }
+}
+
 /// Sends signal number `signal` to a process by pidfd: pidfd_send_signal(2). Takes any number, 0
 /// and real-time signals included.
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> Result<()> {

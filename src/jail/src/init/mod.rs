@@ -144,7 +144,11 @@ fn phases(
         talk(channel.report(&Report::Hooks))?;
         talk(channel.expect(Order::Proceed))?;
     }
-    run_hooks(&hooks.create_container, state, "creating").map_err(|e| e.step(Phase::CreateContainer))?;
+    if !hooks.create_container.is_empty() {
+        rustix::process::fchdir(&root).step(Phase::CreateContainer, 0, || "fchdir(rootfs)".into())?;
+    }
+    run_hooks(&hooks.create_container, state, "creating", None)
+        .map_err(|e| e.step(Phase::CreateContainer))?;
     root::switch(*switch, rootfs.as_ref(), &root)?;
     drop(root);
     let root = Root::current().step(Phase::Root, 0, || "open(/)".into())?;
@@ -161,7 +165,7 @@ fn phases(
     drop(root);
 
     let program = become_program(process, resources, channel)?;
-    run_hooks(start_container, &state.with_default_env(&process.exec.env), "created")
+    run_hooks(start_container, &state.with_default_env(&process.exec.env), "created", None)
         .map_err(|e| e.step(Phase::StartContainer))?;
     Ok(program)
 }
@@ -176,7 +180,7 @@ pub(crate) fn become_program(
     if process.no_new_privileges {
         crate::process::set_no_new_privileges()?;
     }
-    crate::process::sweep_descriptors(process.exec.preserve_fds)?;
+    crate::process::sweep_descriptors()?;
     creel_sys::process::reset_signals();
     if process.seccomp == SeccompAt::BeforeCredentials {
         load_filter(resources, channel)?;

@@ -291,7 +291,16 @@ fn legacy_mount(
 /// Attaches a detached mount on a handle.
 pub fn attach(i: usize, mount: &OwnedFd, target: BorrowedFd<'_>) -> Result<(), StepError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(mount, "", target, "", flags).step(Phase::Mounts, i, || "move_mount".into())
+    move_mount(mount, "", target, "", flags).step(Phase::Mounts, i, || {
+        let is_directory = |fd: BorrowedFd<'_>| {
+            rustix::fs::fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
+        };
+        match (is_directory(mount.as_fd()), is_directory(target)) {
+            (true, false) => "move_mount: the mount point is not a directory".into(),
+            (false, true) => "move_mount: the mount point is a directory".into(),
+            _ => "move_mount".into(),
+        }
+    })
 }
 
 fn attr_call(set: u64, clear: u64) -> String {

@@ -113,7 +113,9 @@ fn bind_attr(options: &MountOptions) -> Option<Attr> {
         return None;
     }
     let set = options.attr.attr_set();
-    Some(Attr { set, clear: options.attr.attr_clr() | (PLAIN_ATTRS & !set) })
+    // mount(8): "bind,remount" changes what is named, "bind" alone gives just what is named.
+    let unnamed = if options.remount { 0 } else { PLAIN_ATTRS & !set };
+    Some(Attr { set, clear: options.attr.attr_clr() | unnamed })
 }
 
 /// The host's directory with the notify socket (sd_notify(3)), as runc places it.

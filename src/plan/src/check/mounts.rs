@@ -66,7 +66,11 @@ fn kind(at: &str, mount: &Mount, options: &MountOptions, warnings: &mut Vec<Warn
         }
     } else if kind == "bind" {
         return Err(Invalid::new(format!("{at}.options"), "a bind mount needs \"bind\" or \"rbind\""));
-    } else if kind.is_empty() && !options.remount {
+    } else if options.remount {
+        let option = mount.options.iter().rposition(|option| option == "remount").unwrap_or(0);
+        let why = "only a bind mount can be remounted by this version of creel";
+        return Err(Invalid::new(format!("{at}.options[{option}]"), why));
+    } else if kind.is_empty() {
         return Err(Invalid::new(format!("{at}.type"), "must not be empty, unless for a bind mount"));
     }
     if options.tmpcopyup && (kind != "tmpfs" || options.bind.is_some()) {
@@ -179,7 +183,10 @@ mod tests {
         table(&[
             (&mount(r#"{"destination": "/b", "source": "/c", "options": ["rbind", "rro"]}"#), "ok"),
             (&mount(r#"{"destination": "/b", "type": "none", "source": "c", "options": ["bind"]}"#), "ok"),
-            (&mount(r#"{"destination": "/b", "options": ["remount", "ro"]}"#), "ok"),
+            (
+                &mount(r#"{"destination": "/b", "options": ["remount", "ro"]}"#),
+                ".mounts[0].options[0]: only a bind mount can be remounted by this version of creel",
+            ),
             (
                 &mount(r#"{"destination": "/b", "type": "bind", "source": "/c"}"#),
                 r#".mounts[1].options: a bind mount needs "bind" or "rbind""#,

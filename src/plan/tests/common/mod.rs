@@ -8,9 +8,11 @@ use creel_plan::facts::{HostFacts, Request};
 use serde_json::{Value, json};
 
 /// An ordinary user of the host.
-pub const USER: HostFacts = HostFacts { euid: 1000, egid: 1000, in_user_namespace: false };
+pub const USER: HostFacts =
+    HostFacts { euid: 1000, egid: 1000, in_user_namespace: false, setgroups_denied: false };
 /// root of a user namespace: a runtime inside a container, or under `podman unshare`.
-pub const NESTED: HostFacts = HostFacts { euid: 0, egid: 0, in_user_namespace: true };
+pub const NESTED: HostFacts =
+    HostFacts { euid: 0, egid: 0, in_user_namespace: true, setgroups_denied: false };
 
 /// One line of the matrix.
 pub struct Case {
