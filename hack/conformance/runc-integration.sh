@@ -48,4 +48,4 @@ for file; do
     sed -n "s/^not ok [0-9]* /${file%.bats}: /p" "${file%.bats}.tap"
 done
 printf 'logs: %s\n' "$logs"
-exit $rc
+exit "$rc"

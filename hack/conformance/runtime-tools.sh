@@ -16,7 +16,11 @@ logs=$(realpath "$logs")
 [ -x "$runtime" ] || { echo "$0: no runtime at $runtime" >&2; exit 2; }
 # The programs find runtimetest and the root file system's tarball where they are started.
 cd "$suite"
-[ $# -gt 0 ] || set -- $(cd validation && printf '%s\n' */*.t | cut -d/ -f1)
+if [ $# -eq 0 ]; then
+    set -- validation/*/*.t
+    set -- "${@%/*}"
+    set -- "${@#validation/}"
+fi
 
 for name; do
     # linux_ns_itype mounts: none of it may reach the host.
@@ -31,14 +35,16 @@ for name; do
         tolower($0) ~ /^(not )?ok .*# *skip/ { skipped++; next }
         /^ok / { passed++ }
         /^not ok / { failed++ }
-        /^# exit code / { ended = $NF }
-        END { # one that died without a failed point has failed all the same
-            if (ended && !failed) failed = 1
+        /^# exit code / { ended = 1 }
+        /"error": "./ { said = 1 }
+        END { # one that died without a failed point, or made none and told of an error, has failed too
+            if (!failed && (ended || said && !passed)) failed = 1
             printf "%-36s %6d %6d %7d\n", name, passed, failed, skipped
         }' "$name.tap"
 done | awk '{ print; p += $2; f += $3; s += $4 } END { printf "%-36s %6d %6d %7d\n", "total", p, f, s; exit f > 0 }' && rc=0 || rc=1
 for name; do
+    grep -q '^ok ' "$name.tap" || sed -n "s/^ *\"error\": \"\(.\{1,150\}\).*/$name: \1/p" "$name.tap"
     sed -n "s/^not ok [0-9]* -* */$name: /p; s/^\(# exit code \)/$name: \1/p" "$name.tap"
 done
 printf 'logs: %s\n' "$logs"
-exit $rc
+exit "$rc"

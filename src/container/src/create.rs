@@ -218,6 +218,7 @@ pub fn make<'a>(
     if let (Some(socket), Some(master)) = (&console_socket, console.take_if(|_| console_socket.is_some())) {
         socket.send(crate::console::name(&master).as_bytes(), master.as_fd())?;
     }
+    console.iter().for_each(crate::terminal::keep_line_feeds);
     if let Some(socket) = &pidfd_socket {
         socket.send(b"pidfd", child.pidfd())?;
     }

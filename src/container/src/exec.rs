@@ -90,7 +90,10 @@ fn hand_over_console(
             socket.send(crate::console::name(&master).as_bytes(), master.as_fd())?;
             Ok(None)
         }
-        (master, _) => Ok(master),
+        (master, _) => {
+            master.iter().for_each(crate::terminal::keep_line_feeds);
+            Ok(master)
+        }
     }
 }
 
@@ -191,6 +194,10 @@ fn with_flags(base: Process, flags: &ExecFlags) -> Process {
         for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted] {
             set.extend(flags.caps.iter().cloned());
         }
+        // Ambient capabilities must be inheritable, and these are not made so here.
+        if !caps.inheritable.is_empty() {
+            caps.ambient.extend(flags.caps.iter().cloned());
+        }
     }
     process
 }
@@ -207,6 +214,18 @@ mod tests {
         assert_eq!(caps.effective, ["CAP_NET_RAW"]);
         assert_eq!(caps.bounding, ["CAP_NET_RAW"]);
         assert!(caps.inheritable.is_empty() && caps.ambient.is_empty());
+    }
+
+    #[test]
+    fn added_capabilities_are_ambient_where_the_config_has_inheritable_ones() {
+        let flags = ExecFlags { caps: vec!["CAP_SYSLOG".into()], ..ExecFlags::default() };
+        let inheritable = vec!["CAP_CHOWN".to_string()];
+        let capabilities = Some(Capabilities { inheritable, ..Capabilities::default() });
+        let caps = with_flags(Process { capabilities, ..Process::default() }, &flags)
+            .capabilities
+            .unwrap_or_default();
+        assert_eq!(caps.ambient, ["CAP_SYSLOG"]);
+        assert_eq!(caps.inheritable, ["CAP_CHOWN"]);
     }
 
     #[test]

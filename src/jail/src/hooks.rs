@@ -236,8 +236,8 @@ mod tests {
 
     #[test]
     fn output_of_a_failed_hook_is_in_the_error() {
-        let failed =
-            run_hooks(&[shell("echo no such bridge >&2; exit 3", None)], &state(), "created").unwrap_err();
+        let failed = run_hooks(&[shell("echo no such bridge >&2; exit 3", None)], &state(), "created", None)
+            .unwrap_err();
         assert_eq!(failed.why, "hook \"/bin/sh\" exited with status 3, output: no such bridge");
         assert_eq!(failed.at, ".hooks.prestart[0]");
     }

@@ -50,8 +50,7 @@ pub fn set_no_new_privileges() -> Result<(), StepError> {
 /// the permitted set over setuid(2); the sets are written last. The directory is entered before the
 /// user changes, since root may reach what the user cannot, and again after it if root was refused
 /// (a FUSE or NFS volume of the user's).
-pub fn become_user(credentials: &Credentials, cwd: &str) -> Result<(), StepError> {
-    let entered = enter_directory(cwd)?;
+pub fn become_user(credentials: &Credentials, cwd: &str, entered: bool) -> Result<(), StepError> {
     own_stdio(credentials.uid);
     drop_bounding(credentials.caps.bounding)?;
     let keep = credentials.uid != 0;
@@ -62,8 +61,8 @@ pub fn become_user(credentials: &Credentials, cwd: &str) -> Result<(), StepError
     set_ids(credentials)?;
     if !entered {
         chdir(cwd)?;
+        check_directory()?;
     }
-    check_directory()?;
     if keep {
         rustix::thread::set_keep_capabilities(false)
             .step(Phase::Credentials, 0, || "prctl(KEEPCAPS)".into())?;
@@ -75,11 +74,15 @@ fn chdir(cwd: &str) -> Result<(), StepError> {
     rustix::process::chdir(cwd).step(Phase::Cwd, 0, || format!("chdir({cwd:?})"))
 }
 
-/// False when the caller may not enter but the user perhaps may.
-fn enter_directory(cwd: &str) -> Result<bool, StepError> {
+/// Enters and checks `cwd` before a filter that may forbid getcwd(2) is in force. False when the
+/// caller may not enter but the user perhaps may.
+pub fn enter_directory(cwd: &str) -> Result<bool, StepError> {
     match rustix::process::chdir(cwd) {
         Err(creel_sys::Errno::ACCESS | creel_sys::Errno::PERM) => Ok(false),
-        other => other.step(Phase::Cwd, 0, || format!("chdir({cwd:?})")).map(|()| true),
+        other => {
+            other.step(Phase::Cwd, 0, || format!("chdir({cwd:?})"))?;
+            check_directory().map(|()| true)
+        }
     }
 }
 
@@ -196,6 +199,7 @@ pub struct Program {
     preserve_fds: u32,
     argv: StringVector,
     envp: StringVector,
+    env: Vec<String>,
 }
 
 impl Program {
@@ -204,17 +208,20 @@ impl Program {
     pub fn find(exec: &Exec, uid: u32) -> Result<Program, StepError> {
         let name = exec.args.first().map_or("", String::as_str);
         let path = look_up(name, &exec.env)?;
-        let mut env: Vec<CString> = exec.env.iter().map(|e| c_string(e)).collect::<Result<_, _>>()?;
-        if !exec.env.iter().any(|e| e.starts_with("HOME=")) {
-            env.push(c_string(&format!("HOME={}", home_of(uid)))?);
+        let mut env = exec.env.clone();
+        if !env.iter().any(|e| e.starts_with("HOME=")) {
+            env.push(format!("HOME={}", home_of(uid)));
         }
-        let argv = exec.args.iter().map(|a| c_string(a)).collect::<Result<_, _>>()?;
-        Ok(Program {
-            path,
-            preserve_fds: exec.preserve_fds,
-            argv: StringVector::new(argv),
-            envp: StringVector::new(env),
-        })
+        let vector = |items: &[String]| -> Result<StringVector, StepError> {
+            Ok(StringVector::new(items.iter().map(|item| c_string(item)).collect::<Result<_, _>>()?))
+        };
+        let (argv, envp) = (vector(&exec.args)?, vector(&env)?);
+        Ok(Program { path, preserve_fds: exec.preserve_fds, argv, envp, env })
+    }
+
+    /// The environment it gets, HOME included.
+    pub fn env(&self) -> &[String] {
+        &self.env
     }
 
     /// An error if the kernel could not run it for want of an interpreter, which execve(2) reports with
@@ -302,7 +309,12 @@ fn executable(path: &str) -> Result<(), creel_sys::Errno> {
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(creel_sys::Errno::ISDIR);
     }
-    rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, rustix::fs::AtFlags::EACCESS)
+    match rustix::fs::accessat(rustix::fs::CWD, path, Access::EXEC_OK, rustix::fs::AtFlags::EACCESS) {
+        // A seccomp profile older than faccessat2(2) is already in force: execve(2) has the last word.
+        Err(creel_sys::Errno::PERM | creel_sys::Errno::NOSYS) if stat.st_mode & 0o111 != 0 => Ok(()),
+        Err(creel_sys::Errno::PERM | creel_sys::Errno::NOSYS) => Err(creel_sys::Errno::ACCESS),
+        other => other,
+    }
 }
 
 /// Home directory from the container's own passwd(5), `/` if it does not say.

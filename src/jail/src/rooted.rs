@@ -22,6 +22,13 @@ const MAX_LINKS: usize = 40;
 /// make creel loop for ever.
 const MAX_RACES: usize = 128;
 
+/// What is made where nothing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaf {
+    Directory,
+    File,
+}
+
 /// The container's root directory.
 #[derive(Debug)]
 pub struct Root(OwnedFd);
@@ -66,7 +73,7 @@ impl Root {
     pub fn plain_directory(&self, path: &str) -> Result<OwnedFd> {
         match self.open(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS) {
             Err(Errno::NOENT) => {
-                drop(self.make_directories(path)?);
+                drop(self.make(path, Leaf::Directory)?);
                 self.open(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::NO_SYMLINKS)
             }
             other => other,
@@ -81,7 +88,7 @@ impl Root {
     /// The same, telling whether it was made.
     pub fn directory_or_new(&self, path: &str) -> Result<(OwnedFd, bool)> {
         match self.resolve(path) {
-            Err(Errno::NOENT) => self.make_directories(path).map(|dir| (dir, true)),
+            Err(Errno::NOENT) => self.make(path, Leaf::Directory).map(|dir| (dir, true)),
             other => other.map(|dir| (dir, false)),
         }
     }
@@ -89,19 +96,8 @@ impl Root {
     /// Handle of anything at `path`; an empty regular file is made if nothing is there.
     pub fn file(&self, path: &str) -> Result<OwnedFd> {
         match self.resolve(path) {
-            Err(Errno::NOENT) => {}
-            other => return other,
-        }
-        let (parent, name) = self.parent(path)?;
-        match openat(
-            &parent,
-            name.as_os_str(),
-            OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o644),
-        ) {
-            // Lost a race, or a dangling link: what it is now is decided by a second look.
-            Ok(_) | Err(Errno::EXIST) => self.resolve(path),
-            Err(errno) => Err(errno),
+            Err(Errno::NOENT) => self.make(path, Leaf::File),
+            other => other,
         }
     }
 
@@ -119,10 +115,10 @@ impl Root {
         Ok((parent, name))
     }
 
-    /// Makes every missing directory of `path`, following links inside the root, dangling ones
+    /// Makes `path` and every missing directory on the way, following links inside the root, dangling ones
     /// included: their target is what gets made, as mkdir -p in a chroot would not, but as images
-    /// with `/var/run -> /run` and no `/run` need.
-    fn make_directories(&self, path: &str) -> Result<OwnedFd> {
+    /// with `/var/run -> /run` and no `/run`, or `/etc/resolv.conf -> /run/resolv.conf`, need.
+    fn make(&self, path: &str, leaf: Leaf) -> Result<OwnedFd> {
         let mut todo: VecDeque<OsString> = components(Path::new(path));
         // Handles from the root down to the current directory: `..` pops, so it cannot leave.
         let mut stack: Vec<OwnedFd> = Vec::new();
@@ -133,6 +129,7 @@ impl Root {
                 continue;
             }
             let here = stack.last().map_or(self.0.as_fd(), AsFd::as_fd);
+            let is_file = leaf == Leaf::File && todo.is_empty();
             match open_component(here, &name) {
                 Ok(next) => match FileType::from_raw_mode(fstat(&next)?.st_mode) {
                     FileType::Directory => stack.push(next),
@@ -151,6 +148,7 @@ impl Root {
                             todo.push_front(part);
                         }
                     }
+                    _ if is_file => return Ok(next),
                     FileType::RegularFile
                     | FileType::Fifo
                     | FileType::Socket
@@ -159,7 +157,12 @@ impl Root {
                     | FileType::Unknown => return Err(Errno::NOTDIR),
                 },
                 Err(Errno::NOENT) => {
-                    match mkdirat(here, name.as_os_str(), Mode::from_raw_mode(0o755)) {
+                    let made = if is_file {
+                        make_file(here, &name)
+                    } else {
+                        mkdirat(here, name.as_os_str(), Mode::from_raw_mode(0o755))
+                    };
+                    match made {
                         Ok(()) | Err(Errno::EXIST) => {}
                         Err(errno) => return Err(errno),
                     }
@@ -214,6 +217,12 @@ fn components(path: &Path) -> VecDeque<OsString> {
         .collect()
 }
 
+/// An empty file, unless something of that name exists, be it a dangling link (EEXIST).
+fn make_file(dir: BorrowedFd<'_>, name: &OsString) -> Result<()> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(dir, name.as_os_str(), flags, Mode::from_raw_mode(0o644)).map(drop)
+}
+
 /// One component, not followed if it is a link, but crossing into what is mounted on it.
 fn open_component(dir: BorrowedFd<'_>, name: &OsString) -> Result<OwnedFd> {
     debug_assert!(!name.as_bytes().contains(&b'/'));
@@ -255,11 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn dangling_link_to_a_file_makes_its_target() {
+        let (dir, root) = root();
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        symlink("../run/systemd/resolv.conf", dir.path().join("etc/resolv.conf")).unwrap();
+        root.file("/etc/resolv.conf").unwrap();
+        assert!(dir.path().join("run/systemd/resolv.conf").is_file());
+        assert!(root.directory("/etc/resolv.conf/x").is_err());
+    }
+
+    #[test]
     fn a_link_loop_is_eloop() {
         let (dir, root) = root();
         symlink("b", dir.path().join("a")).unwrap();
         symlink("a", dir.path().join("b")).unwrap();
-        assert_eq!(root.make_directories("/a/x").unwrap_err(), Errno::LOOP);
+        assert_eq!(root.make("/a/x", Leaf::Directory).unwrap_err(), Errno::LOOP);
     }
 
     #[test]

@@ -96,11 +96,11 @@ impl MountOptions {
             Meaning::Nothing => {}
             Meaning::Set(bits) => self.attr.set(bits),
             Meaning::Clear(bits) => self.attr.clear(bits),
-            Meaning::Atime(mode) => self.attr.atime = Some(mode),
+            Meaning::Atime(mode) => self.attr.choose_atime(mode),
             Meaning::NotAtime(mode) => self.attr.not_atime(mode),
             Meaning::RecursiveSet(bits) => self.recursive.get_or_insert_default().set(bits),
             Meaning::RecursiveClear(bits) => self.recursive.get_or_insert_default().clear(bits),
-            Meaning::RecursiveAtime(mode) => self.recursive.get_or_insert_default().atime = Some(mode),
+            Meaning::RecursiveAtime(mode) => self.recursive.get_or_insert_default().choose_atime(mode),
             Meaning::RecursiveNotAtime(mode) => self.recursive.get_or_insert_default().not_atime(mode),
             Meaning::SuperSet(bits) => self.sb.set(bits),
             Meaning::SuperClear(bits) => self.sb.clear(bits),

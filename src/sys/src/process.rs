@@ -37,6 +37,15 @@ pub enum Forked {
     },
 }
 
+/// Lets the calling thread run on every CPU that its cpuset allows, now or later: sched_setaffinity(2)
+/// drops from the mask what the kernel and the cpuset do not have.
+pub fn reset_affinity() -> Result<()> {
+    const MAX_CPUS: usize = 64 * 1024;
+    let all = [0xffu8; MAX_CPUS / 8];
+    // SAFETY: the kernel reads `all`, which lives through the call.
+    check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, all.len(), all.as_ptr()) }).map(drop)
+}
+
 /// CLONE_INTO_CGROUP of linux/sched.h, Linux 5.7.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -108,6 +117,20 @@ pub fn fexecve(fd: BorrowedFd<'_>, argv: &StringVector, envp: &StringVector) -> 
         )
     };
     Err(crate::last_errno())
+}
+
+/// Lets SIGHUP, SIGINT, SIGQUIT and SIGTERM end the process until it executes a program. The first
+/// process of a pid namespace ignores what it has no handler for, wherever it comes from
+/// (pid_namespaces(7)); execve(2) puts the default back.
+pub fn end_on_signals() {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit is async-signal-safe.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        // SAFETY: `end` is a handler for any signal and touches no memory.
+        unsafe { libc::signal(signal, end as *const () as libc::sighandler_t) };
+    }
 }
 
 /// Puts signals into the state that a new program expects: nothing blocked, nothing ignored. Ignored

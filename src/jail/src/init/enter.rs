@@ -67,10 +67,14 @@ pub fn enter(
 
 /// A task that writes 0 to `tasks` moves itself: no global lock, no grace period, as a write of
 /// another task's pid to cgroup.procs costs (10 ms when containers start one by one).
+///
+/// The CPUs that the caller of the runtime was bound to (taskset(1), a pinned engine) are not the
+/// container's: the cpuset alone says where it may run. A refusal leaves it where it is.
 pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), StepError> {
     for file in tasks {
         rustix::io::write(file, b"0").step(Phase::Enter, 3, || "join cgroup: write(tasks, 0)".into())?;
     }
+    creel_sys::best_effort(creel_sys::process::reset_affinity());
     Ok(())
 }
 

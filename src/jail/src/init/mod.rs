@@ -165,7 +165,7 @@ fn phases(
     drop(root);
 
     let program = become_program(process, resources, channel)?;
-    run_hooks(start_container, &state.with_default_env(&process.exec.env), "created", None)
+    run_hooks(start_container, &state.with_default_env(program.env()), "created", None)
         .map_err(|e| e.step(Phase::StartContainer))?;
     Ok(program)
 }
@@ -182,10 +182,11 @@ pub(crate) fn become_program(
     }
     crate::process::sweep_descriptors()?;
     creel_sys::process::reset_signals();
+    let entered = crate::process::enter_directory(&process.exec.cwd)?;
     if process.seccomp == SeccompAt::BeforeCredentials {
         load_filter(resources, channel)?;
     }
-    crate::process::become_user(&process.credentials, &process.exec.cwd)?;
+    crate::process::become_user(&process.credentials, &process.exec.cwd, entered)?;
     let program = Program::find(&process.exec, process.credentials.uid)?;
     if process.seccomp == SeccompAt::BeforeExec {
         load_filter(resources, channel)?;
@@ -215,6 +216,7 @@ fn wait_for_start(channel: &Channel, gate: Option<&Gate>) -> Result<(), StepErro
             };
             let mut byte = [0u8; 1];
             gate.waited.set(true);
+            creel_sys::process::end_on_signals();
             rustix::io::retry_on_intr(|| rustix::io::read(&gate.start, &mut byte))
                 .step(Phase::Conversation, 0, || "read(exec.fifo)".into())
                 .map(drop)

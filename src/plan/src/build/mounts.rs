@@ -13,6 +13,10 @@ use crate::steps::{At, Attr, IdmapStep, MountIds, MountSource, MountStep};
 /// then what it gives is what the mount has (mount(8), "bind,remount").
 const PLAIN_ATTRS: u64 = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC | attr::NOSYMFOLLOW;
 
+/// Access time of a bind mount is one field: it changes as a whole when a mode is named, and stays the
+/// source's when modes are only taken back (mount(2), "MS_REMOUNT", in path_mount of fs/namespace.c).
+const ATIME_FIELD: u64 = attr::ATIME_MASK | attr::NODIRATIME;
+
 /// Steps, and what becomes read-only only after /dev is filled.
 pub struct Mounts {
     /// One step per mount.
@@ -115,7 +119,12 @@ fn bind_attr(options: &MountOptions) -> Option<Attr> {
     let set = options.attr.attr_set();
     // mount(8): "bind,remount" changes what is named, "bind" alone gives just what is named.
     let unnamed = if options.remount { 0 } else { PLAIN_ATTRS & !set };
-    Some(Attr { set, clear: options.attr.attr_clr() | unnamed })
+    let clear = options.attr.attr_clr() | unnamed;
+    let names_atime = options.attr.atime.is_some() && !options.attr.atime_reset;
+    if names_atime || set & attr::NODIRATIME != 0 {
+        return Some(Attr { set, clear: clear | (ATIME_FIELD & !(set & attr::NODIRATIME)) });
+    }
+    Some(Attr { set, clear: clear & !ATIME_FIELD })
 }
 
 /// The host's directory with the notify socket (sd_notify(3)), as runc places it.

@@ -108,6 +108,8 @@ pub struct AttrChange {
     pub clear: u64,
     /// Access time mode, if one was asked for.
     pub atime: Option<Atime>,
+    /// That mode is the kernel's default because another was taken back, not because it was named.
+    pub atime_reset: bool,
 }
 
 /// [`attr`] bits beside their [`ms`] bits.
@@ -166,7 +168,14 @@ impl AttrChange {
     pub(super) fn not_atime(&mut self, mode: Atime) {
         if self.atime.is_none_or(|chosen| chosen == mode) {
             self.atime = Some(Atime::Relatime);
+            self.atime_reset = true;
         }
+    }
+
+    /// `relatime`, `noatime`, `strictatime`
+    pub(super) fn choose_atime(&mut self, mode: Atime) {
+        self.atime = Some(mode);
+        self.atime_reset = false;
     }
 }
 
