@@ -49,7 +49,8 @@ fn main() -> ExitCode {
     match dispatch(&matches, name, words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::error(&format!("{name}: {error:#}"));
+            let nested = words.subcommand_name().map(|nested| format!(" {nested}")).unwrap_or_default();
+            output::error(&format!("{name}{nested}: {error:#}"));
             let code = if name == cli::RUN { RUN_FAILED } else { FAILED };
             ExitCode::from(error.downcast_ref::<run::ExitWith>().map_or(code, |exit| exit.0))
         }
