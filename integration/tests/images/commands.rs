@@ -55,7 +55,7 @@ fn help_is_one_for_both_programs() {
     needs_images!();
     let images = Images::new();
     let overview = images.runtime(&["help"]).output().ok().stdout;
-    for name in ["pull-and-run", "pull", "image", "unpack", "tags", "inspect", "login", "logout"] {
+    for name in ["pull-and-run", "pull", "image", "unpack", "copy", "tags", "inspect", "login", "logout"] {
         assert!(overview.contains(&format!("  {name} ")), "{overview}");
         let help = images.runtime(&[name, "--help"]).output().ok().stdout;
         assert!(help.contains(&format!("Usage: creel {name}")), "{help}");

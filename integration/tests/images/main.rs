@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod commands;
+mod copy;
 mod crash;
 mod flags;
 mod harness;

@@ -98,7 +98,7 @@ fn second_run_touches_no_network() {
     images.run(&["--pull", "never"], &image, &[]).output().exits(3);
     images.run(&["--pull", "newer"], &image, &[]).output().exits(3).says(&["the image of the store is used"]);
     images
-        .run(&["--pull", "always"], &image, &[])
+        .run(&["-q", "--pull", "always"], &image, &[])
         .output()
         .exits(125)
         .creel_says(&["connection refused", "127.0.0.1"]);
@@ -194,4 +194,18 @@ fn login_is_asked_for_and_stored_and_removed() {
     images.creel(&["logout", &registry.host]).output().ok();
     assert!(!stored().contains(&registry.host), "{}", stored());
     images.creel(&["logout", &registry.host]).output().exits(1).creel_says(&["no credential is stored"]);
+}
+
+#[test]
+fn one_word_may_be_an_alias() {
+    needs_images!();
+    let images = Images::new();
+    let registry = registry_with!(images);
+    let meant = registry.image("test/a").replace("docker://", "");
+    images.scratch.file(".config/containers/registries.conf", format!("[aliases]\n\"box\" = \"{meant}\"\n"));
+    assert_eq!(images.run(&["-q"], "box:1", &[]).output().exits(3).stdout, "hello\n");
+    let names = images.creel(&["image", "ls"]).output().ok().stdout;
+    assert!(names.contains(&format!("{meant}:1")), "{names}");
+    images.creel(&["image", "rm", "box:1"]).output().ok();
+    images.assert_clean();
 }

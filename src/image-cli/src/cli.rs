@@ -118,6 +118,20 @@ pub fn command() -> Command {
                 .args(pulling())
                 .args(access()),
         )
+        .subcommand(
+            subcommand("copy", "copy an image between registries, layouts and archives")
+                .arg(image())
+                .arg(
+                    Arg::new("destination")
+                        .value_name("DESTINATION")
+                        .required(true)
+                        .help("docker://NAME[:TAG] or oci:DIR[:REF]"),
+                )
+                .arg(switch("all", "all platforms of an index, and the index itself"))
+                .args(pulling().into_iter().filter(|arg| arg.get_id() != "store-blobs"))
+                .args(access())
+                .arg(path("digestfile", "file to write the digest of the manifest to")),
+        )
         .subcommand(subcommand("tags", "list the tags of a repository").arg(image()).args(access()))
         .subcommand(
             subcommand("inspect", "show an image where it lies, without a pull")

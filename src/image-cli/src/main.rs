@@ -10,6 +10,7 @@ mod access;
 mod bundle;
 mod cli;
 mod container;
+mod copy;
 mod images;
 mod login;
 mod origin;
@@ -48,7 +49,8 @@ fn main() -> ExitCode {
     match dispatch(&matches, name, words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            output::error(&format!("{name}: {error:#}"));
+            let nested = words.subcommand_name().map(|nested| format!(" {nested}")).unwrap_or_default();
+            output::error(&format!("{name}{nested}: {error:#}"));
             let code = if name == cli::RUN { RUN_FAILED } else { FAILED };
             ExitCode::from(error.downcast_ref::<run::ExitWith>().map_or(code, |exit| exit.0))
         }
@@ -61,6 +63,7 @@ fn dispatch(globals: &ArgMatches, name: &str, words: &ArgMatches) -> Result<()> 
         cli::RUN => run::command(globals, words),
         "image" => images::command(globals, words),
         "unpack" => bundle::command(globals, words),
+        "copy" => copy::command(words),
         "tags" => images::tags(words),
         "inspect" => images::inspect_source(globals, words),
         "login" => login::login(words),

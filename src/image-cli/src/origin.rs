@@ -9,7 +9,7 @@ use creel_image_lib::digest::{Algorithm, Digest};
 use creel_image_lib::layout::Layout;
 use creel_image_lib::manifest::MAX_BYTES;
 use creel_image_lib::reference::{Reference, Source};
-use creel_registry::Repository;
+use creel_registry::{Client, Environment, Options, Repository};
 
 use crate::access;
 
@@ -31,9 +31,22 @@ pub struct Target {
     pub digest: Digest,
 }
 
-/// Reads a source from the command line. A short name may have another meaning by registries.conf.
+/// Reads a source from the command line. One word alone may have another meaning by the aliases of
+/// registries.conf.
 pub fn parse(text: &str) -> Result<Source> {
-    text.parse::<Source>().with_context(|| format!("{text:?}"))
+    let source = text.parse::<Source>().with_context(|| format!("{text:?}"))?;
+    if !matches!(source, Source::Registry(_)) || text.contains('/') {
+        return Ok(source);
+    }
+    let word = text.split([':', '@']).next().unwrap_or_default();
+    let client = Client::new(Options::new(Environment::of_process()))?;
+    match client.alias(word) {
+        Some(meant) => {
+            let text = format!("{meant}{}", &text[word.len()..]);
+            text.parse().with_context(|| format!("{text:?}, by an alias of registries.conf"))
+        }
+        None => Ok(source),
+    }
 }
 
 /// What the store keeps an image under.

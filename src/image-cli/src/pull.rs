@@ -180,7 +180,12 @@ fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Res
             store.add_image(&chosen.digest, &chosen.bytes, &config)?
         }
     };
-    store.name_image(name, &image, &target)?;
+    let said =
+        store.named(name)?.is_some_and(|named| named.manifest == image.manifest && named.target == target);
+    // A pull counts as one even when it brought nothing new; a run that only looked does not.
+    if !said || wanted.policy == Policy::Always {
+        store.name_image(name, &image, &target)?;
+    }
     progress.finish(&image.manifest, image.bytes, image.layers.len());
     Ok(image)
 }

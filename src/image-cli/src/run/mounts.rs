@@ -1,6 +1,6 @@
 //! `-v`, `--mount`, `--tmpfs`, the devices of privileged containers, and the files that the network needs.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -148,7 +148,10 @@ pub fn provide_network_files(directory: &Path, run: &mut Run) -> Result<()> {
             continue;
         }
         let path = directory.join(name);
-        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        // Users of the container read them, whatever the caller's umask is.
+        std::fs::write(&path, text)
+            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)))
+            .with_context(|| path.display().to_string())?;
         let source = path.to_str().ok_or_else(|| anyhow!("{} is not UTF-8", path.display()))?.to_owned();
         let options = ["bind", "rprivate"].map(str::to_owned).to_vec();
         run.mounts.push(Mount { destination: target, kind: "bind".to_owned(), source, options });
