@@ -286,6 +286,6 @@ fn end_of_the_callers_input_does_not_end_the_output() {
     drop(input);
     let error = File::open("/dev/null").unwrap();
     let running = container.call("run", &[]).stdin(stdin).spawn_with(stdout, error);
-    read_until(&mut File::from(output), "got line\r\n");
+    read_until(&mut File::from(output), "got line\n");
     running.output().ok();
 }
