@@ -3,6 +3,7 @@
 use creel_plan::spec::{Seccomp, Syscall, SyscallArg};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
+use proptest::test_runner::RngSeed;
 
 use super::calls::Numbers;
 use super::compare::{arch, compare};
@@ -92,6 +93,18 @@ fn any_profile(args: std::ops::Range<usize>) -> impl Strategy<Value = (Seccomp, 
     )
 }
 
+/// socketcall(2) and ipc(2) have rules of all calls that go through them.
+fn is_multiplexed(name: &String) -> bool {
+    arch("X86").resolve(name).is_some_and(|number| number < 0) || ["socketcall", "ipc"].contains(&&**name)
+}
+
+/// Rules with conditions on a call that some architectures multiplex. Its arguments are out of a
+/// filter's sight there; creel then says that rules of different actions clash, where libseccomp may
+/// take them and let one win.
+fn has_conditions_out_of_sight(profile: &Seccomp) -> bool {
+    profile.syscalls.iter().any(|rule| !rule.args.is_empty() && rule.names.iter().any(is_multiplexed))
+}
+
 /// Whether libseccomp keeps to the rules. Its tree compares the halves of 64-bit arguments in nodes
 /// that rules share. With comparisons of order in several rules for one number its generator may go
 /// on to a node with the wrong half, or with another argument, in the accumulator.
@@ -103,13 +116,8 @@ fn is_sound(profile: &Seccomp) -> bool {
         let rule = conditional[at];
         let mut others = conditional.iter().enumerate().filter(|(other, _)| *other != at);
         let twice = (0..6).any(|index| rule.args.iter().filter(|arg| arg.index == index).count() > 1);
-        // socketcall(2) and ipc(2) have rules of all calls that go through them.
-        let shared = |name: &String| {
-            arch("X86").resolve(name).is_some_and(|number| number < 0)
-                || ["socketcall", "ipc"].contains(&&**name)
-        };
         let same = others.any(|(_, other)| rule.names.iter().any(|name| other.names.contains(name)));
-        twice || same || rule.names.iter().any(shared)
+        twice || same || rule.names.iter().any(is_multiplexed)
     };
     !(0..conditional.len()).any(|at| meets(at) && conditional[at].args.iter().any(is_order))
 }
@@ -126,8 +134,15 @@ fn with_one_action(mut profile: Seccomp) -> Seccomp {
     profile
 }
 
+/// The same profiles each time, unless PROPTEST_RNG_SEED is set: an oracle with bugs of its own would
+/// now and then fail a change that has nothing to do with it.
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+    let default = ProptestConfig::default();
+    let rng_seed = match default.rng_seed {
+        RngSeed::Random => RngSeed::Fixed(1),
+        fixed @ RngSeed::Fixed(_) => fixed,
+    };
+    ProptestConfig { cases, failure_persistence: None, rng_seed, ..default }
 }
 
 /// Where creel's filter is not libseccomp's it is the one that keeps to the rules: compare() checks it
@@ -141,7 +156,7 @@ fn check(profile: &Seccomp, native: &'static Arch) -> Result<(), TestCaseError> 
         Err(error) => {
             prop_assert!(matches!(error, Error::Clash { .. }), "{error}");
             prop_assert!(
-                Oracle::new(profile, native).is_none(),
+                has_conditions_out_of_sight(profile) || Oracle::new(profile, native).is_none(),
                 "libseccomp takes what creel refuses: {error}"
             );
         }
