@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use creel_plan::names::{errno_name, errno_text};
 use rustix::io::Errno;
 
 /// The configuration asks for something that no cgroup can hold.
@@ -161,34 +162,11 @@ struct Named(Errno);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.0 {
-            Errno::ACCESS => "EACCES",
-            Errno::AGAIN => "EAGAIN",
-            Errno::BADF => "EBADF",
-            Errno::BUSY => "EBUSY",
-            Errno::EXIST => "EEXIST",
-            Errno::INVAL => "EINVAL",
-            Errno::MFILE => "EMFILE",
-            Errno::NAMETOOLONG => "ENAMETOOLONG",
-            Errno::NFILE => "ENFILE",
-            Errno::NODEV => "ENODEV",
-            Errno::NOENT => "ENOENT",
-            Errno::NOMEM => "ENOMEM",
-            Errno::NOSPC => "ENOSPC",
-            Errno::NOSYS => "ENOSYS",
-            Errno::NOTDIR => "ENOTDIR",
-            Errno::NOTEMPTY => "ENOTEMPTY",
-            Errno::OPNOTSUPP => "EOPNOTSUPP",
-            Errno::PERM => "EPERM",
-            Errno::RANGE => "ERANGE",
-            Errno::ROFS => "EROFS",
-            Errno::SRCH => "ESRCH",
-            Errno::XDEV => "EXDEV",
-            other => return write!(f, "errno {}", other.raw_os_error()),
-        };
-        let text = std::io::Error::from(self.0).to_string();
-        let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
-        write!(f, "{name} ({text})")
+        let number = self.0.raw_os_error();
+        match (errno_name(number), errno_text(number)) {
+            (Some(name), Some(text)) => write!(f, "{name} ({text})"),
+            _ => write!(f, "errno {number}"),
+        }
     }
 }
 

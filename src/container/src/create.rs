@@ -53,6 +53,7 @@ pub struct Draft {
     pub spec: Spec,
     /// The decision.
     pub plan: Plan,
+    facts: HostFacts,
     filter: Option<Program>,
 }
 
@@ -91,7 +92,7 @@ impl Draft {
         check_rootfs(&spec, &request.bundle)?;
         let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
         let filter = filter.map(creel_seccomp::compile).transpose()?;
-        Ok(Draft { spec, plan: planned.plan, filter })
+        Ok(Draft { spec, plan: planned.plan, facts, filter })
     }
 
     fn resources(&self) -> Option<&Resources> {
@@ -186,7 +187,7 @@ pub fn make<'a>(
     let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
         .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
     dir.write(CGROUP, &intended)?;
-    let options = CreateOptions { rootless: is_rootless(runtime), limits: &writes };
+    let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: &writes };
     let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
     cgroup.apply(&writes)?;
@@ -272,11 +273,11 @@ fn plan_cgroup(
 }
 
 /// Whether cgroups that cannot be made are forgiven.
-fn is_rootless(runtime: &Runtime) -> bool {
+fn is_rootless(runtime: &Runtime, facts: &HostFacts) -> bool {
     match runtime.rootless {
         Rootless::Yes => true,
         Rootless::No => false,
-        Rootless::Auto => !rustix::process::geteuid().is_root() || in_user_namespace(),
+        Rootless::Auto => facts.is_rootless() || facts.in_user_namespace,
     }
 }
 

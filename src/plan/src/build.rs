@@ -74,7 +74,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     if late_ipc {
         joining.clone_flags &= !NamespaceKind::Ipc.clone_flag();
     }
-    let stage = namespaces::stage(linux, &joining, facts);
+    let stage = namespaces::stage(linux, &joining);
     let clone_flags = if stage.is_some() { 0 } else { joining.clone_flags };
 
     let init = InitPlan {

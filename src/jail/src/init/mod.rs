@@ -145,7 +145,7 @@ fn phases(
     rustix::process::umask(Mode::empty());
     let root = match rootfs {
         Some(rootfs) => root::attach(rootfs, mounts, resources)?,
-        None => root::open_without_mount_namespace(switch, state)?,
+        None => root::open_without_mount_namespace(state)?,
     };
     mounts::mount_all(mounts, &root, resources)?;
     devices::make_nodes(devices, &root)?;

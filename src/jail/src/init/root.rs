@@ -63,7 +63,7 @@ fn make_parent_private(path: &str) -> Result<(), StepError> {
 }
 
 /// Without a mount namespace nothing is mounted: the root is a directory of the host.
-pub fn open_without_mount_namespace(_: &RootSwitch, state: &HookState) -> Result<Root, StepError> {
+pub fn open_without_mount_namespace(state: &HookState) -> Result<Root, StepError> {
     rustix::fs::open(
         state.rootfs.as_path(),
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
