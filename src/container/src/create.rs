@@ -15,6 +15,7 @@ use creel_plan::spec::{Resources, Spec};
 use creel_plan::steps::{HookStep, Plan};
 use creel_seccomp::Program;
 
+use crate::protect::protect_own_binary;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
@@ -33,6 +34,8 @@ pub enum Then {
 
 /// `create`
 pub fn create(runtime: &Runtime, request: &CreateRequest) -> Result<(), Error> {
+    // Let go last, when init works on its own.
+    let _protection = protect_own_binary()?;
     let draft = Draft::read(runtime, request, true)?;
     let dir = StateDir::make(&runtime.root, &request.id)?;
     let made = make(runtime, request, &draft, &dir, Then::Wait)?;

@@ -47,7 +47,6 @@ pub use error::Error;
 pub use exec::exec;
 pub use kill::kill;
 pub use pause::{pause, resume};
-pub use protect::protect_own_binary;
 pub use ps::pids;
 pub use run::run;
 pub use start::start;
