@@ -8,18 +8,19 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
-use creel_jail::{CgroupView, Child, Failed, Filter, InitResources, Setup, V1Hierarchy};
+use creel_jail::{CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
 use creel_plan::facts::{HostFacts, Request};
 use creel_plan::names::NamespaceKind;
 use creel_plan::spec::{Resources, Spec};
 use creel_plan::steps::{HookStep, Plan};
 use creel_seccomp::Program;
 
+use crate::filter::Filter;
 use crate::protect::protect_own_binary;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
-use crate::store::{CGROUP, EXEC, FILTER, INIT, STATE, StateDir};
+use crate::store::{CGROUP, EXEC, INIT, STATE, StateDir};
 use crate::undo::Undo;
 use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
 
@@ -57,7 +58,7 @@ pub struct Draft {
     /// The decision.
     pub plan: Plan,
     facts: HostFacts,
-    filter: Option<Program>,
+    filter: Option<Filter>,
 }
 
 impl Draft {
@@ -93,8 +94,8 @@ impl Draft {
         }
         check_terminal(planned.plan.init.console.is_some(), detached, request)?;
         check_rootfs(&spec, &request.bundle)?;
-        let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
-        let filter = filter.map(creel_seccomp::compile).transpose()?;
+        let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
+        let filter = seccomp.map(|text| Filter::of(text, &runtime.root)).transpose()?;
         Ok(Draft { spec, plan: planned.plan, facts, filter })
     }
 
@@ -119,7 +120,7 @@ fn host_facts() -> HostFacts {
 
 /// The initial user namespace maps every id to itself (user_namespaces(7)).
 fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let map = crate::store::read_proc("/proc/self/uid_map").unwrap_or_default();
     let mut fields = map.split_whitespace();
     [fields.next(), fields.next(), fields.next()] != [Some("0"), Some("0"), Some("4294967295")]
 }
@@ -189,7 +190,7 @@ pub fn make<'a>(
     let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
     let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
         .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
-    dir.write(CGROUP, &intended)?;
+    dir.write_early(CGROUP, &intended)?;
     let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: &writes };
     let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
@@ -197,14 +198,14 @@ pub fn make<'a>(
     cgroup.apply_devices(&rules)?;
 
     let state = new_state(request, draft, &cgroup);
-    save(dir, draft, &state)?;
+    save(&runtime.root, dir, draft, &state)?;
     undo.hooks(&plan.host.poststop, hook_state(&state, 0));
 
     let mut resources = InitResources {
         joins: creel_jail::open_joins(&plan.host.joins)?,
         cgroup_tasks: cgroup.join_fds()?,
         cgroup_view: cgroup_view(&host, &state.cgroup, plan),
-        filter: draft.filter.as_ref().map(jail_filter),
+        filter: draft.filter.as_ref().map(|filter| jail_filter(&filter.compiled.program)),
         gate: if then == Then::Wait { Some(dir.make_gate()?) } else { None },
         ..InitResources::default()
     };
@@ -227,7 +228,7 @@ pub fn make<'a>(
         socket.send(b"pidfd", child.pidfd())?;
     }
     let init = Init::of(child.pid()).ok_or_else(|| Failed::said("init vanished before it was started"))?;
-    dir.write(INIT, format_init(init).as_bytes())?;
+    dir.note(INIT, &format_init(init))?;
     if let Some(path) = &request.pid_file {
         write_pid_file(path, init.pid)?;
     }
@@ -286,7 +287,7 @@ fn is_rootless(runtime: &Runtime, facts: &HostFacts) -> bool {
 
 fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
     let Draft { spec, plan, .. } = draft;
-    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+    let filter = draft.filter.as_ref().map(|filter| &filter.compiled);
     State {
         oci_version: spec.oci_version.clone(),
         id: request.id.clone(),
@@ -304,8 +305,8 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
             limits_by_host: plan.host.open_sources,
             umask: plan.init.seal.umask,
             has_seccomp: draft.filter.is_some(),
-            listener_path: seccomp.map(|s| s.listener_path.clone()).unwrap_or_default(),
-            listener_metadata: seccomp.map(|s| s.listener_metadata.clone()).unwrap_or_default(),
+            listener_path: filter.map(|f| f.listener_path.clone()).unwrap_or_default(),
+            listener_metadata: filter.map(|f| f.listener_metadata.clone()).unwrap_or_default(),
         },
         poststart: plan.host.poststart.iter().map(Into::into).collect(),
         poststop: plan.host.poststop.iter().map(Into::into).collect(),
@@ -325,27 +326,26 @@ fn has_new_namespace(spec: &Spec, wanted: NamespaceKind) -> bool {
     namespaces(spec).any(|(kind, new)| kind == wanted && new)
 }
 
-fn save(dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
+fn save(root: &Path, dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
     let corrupt = |e: serde_json::Error| Error::Corrupt { path: dir.file(STATE), why: e.to_string() };
-    dir.write(STATE, &serde_json::to_vec(state).map_err(corrupt)?)?;
     if let Some(process) = &draft.spec.process {
-        dir.write(EXEC, &serde_json::to_vec(process).map_err(corrupt)?)?;
+        dir.write_early(EXEC, &serde_json::to_vec(process).map_err(corrupt)?)?;
     }
-    match &draft.filter {
-        Some(filter) => dir.write(FILTER, &filter.to_bytes()),
-        None => Ok(()),
+    if let Some(filter) = &draft.filter {
+        filter.save(dir, root)?;
     }
+    dir.write(STATE, &serde_json::to_vec(state).map_err(corrupt)?)
 }
 
 /// The filter as the kernel takes it.
-pub fn jail_filter(program: &Program) -> Filter {
+pub fn jail_filter(program: &Program) -> creel_jail::Filter {
     let instruction = |i: &creel_seccomp::SockFilter| creel_sys::seccomp::Instruction {
         code: i.code,
         jt: i.jt,
         jf: i.jf,
         k: i.k,
     };
-    Filter { program: program.filter.iter().map(instruction).collect(), flags: program.flags }
+    creel_jail::Filter { program: program.filter.iter().map(instruction).collect(), flags: program.flags }
 }
 
 /// What a mount of type cgroup will show.

@@ -152,9 +152,9 @@ fn filter(container: &Container) -> Result<Option<Filter>, Error> {
         return Ok(None);
     }
     let bytes = container.dir.read(FILTER)?;
-    let program = creel_seccomp::Program::from_bytes(&bytes)
+    let compiled = creel_seccomp::Compiled::from_bytes(&bytes)
         .map_err(|e| Error::Corrupt { path: container.dir.file(FILTER), why: e.to_string() })?;
-    Ok(Some(jail_filter(&program)))
+    Ok(Some(jail_filter(&compiled.program)))
 }
 
 fn read_process(container: &Container, wanted: &ExecProcess) -> Result<Process, Error> {

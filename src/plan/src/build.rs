@@ -16,7 +16,7 @@ use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
-use crate::spec::{Hook, Linux, Seccomp, Spec};
+use crate::spec::{Hook, Linux, SeccompText, Spec};
 use crate::steps::{
     Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Plan, RootSwitch, Rootfs,
     Seal, Sysctl,
@@ -55,7 +55,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
     let context = ProcessContext {
-        has_seccomp: linux.seccomp.as_ref().is_some_and(Seccomp::is_enabled),
+        has_seccomp: linux.seccomp.as_ref().is_some_and(SeccompText::is_enabled),
         setgroups_denied: facts.setgroups_denied
             || id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
         preserve_fds: request.preserve_fds,
