@@ -23,9 +23,9 @@ mod spec;
 mod update;
 mod version;
 
+use std::ffi::OsString;
 #[cfg(not(test))]
 use std::ffi::c_int;
-use std::ffi::OsString;
 
 use crate::globals::Globals;
 use crate::log::Log;
