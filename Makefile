@@ -4,13 +4,13 @@ BIN = $(shell hack/build.sh --dir)
 # Where rustup puts cargo, which sudo and a fresh shell do not have in PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build install test test-unit test-e2e test-images test-engines lint bench demo clean
+.PHONY: build install test test-unit test-e2e test-images test-engines test-gates lint bench demo clean
 
 build: ; hack/build.sh creel creel-image
 
 install: build ; install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(BIN)/creel $(BIN)/creel-image
 
-test: ; hack/test.sh unit e2e differential images engines
+test: ; hack/test.sh unit e2e differential images engines gates
 
 test-unit: ; hack/test.sh unit
 
@@ -19,6 +19,8 @@ test-images: ; hack/test.sh images
 test-e2e: ; hack/test.sh e2e differential
 
 test-engines: ; hack/test.sh engines
+
+test-gates: ; hack/test.sh gates
 
 lint: ; hack/lint.sh
 

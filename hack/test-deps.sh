@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the groups of tests named need: hack/test-deps.sh unit|e2e|differential|images|engines ...
+# Installs what the groups of tests named need: hack/test-deps.sh unit|e2e|differential|images|engines|gates ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,6 +14,7 @@ for group; do
         # Not in every distribution: without it the tests that want it say so and are skipped.
         hack/apt.sh docker-registry || true
         ;;
+    gates) hack/apt.sh busybox-static binutils strace valgrind ;;
     engines) hack/engines-install.sh ;;
     *)
         echo "no group of tests \"$group\"" >&2

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs groups of tests and counts: hack/test.sh unit|e2e|differential|images|engines ...
+# Runs groups of tests and counts: hack/test.sh unit|e2e|differential|images|engines|gates ...
 #
 # A test that cannot run here prints "skip: NAME: REASON" on standard error and returns; cargo counts
 # it as passed, the last lines of this script count it as skipped. Fails when any test failed or a
