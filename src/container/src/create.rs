@@ -92,6 +92,9 @@ impl Draft {
         check_rootfs(&spec, &request.bundle)?;
         let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
         let filter = filter.map(creel_seccomp::compile).transpose()?;
+        if let Some(filter) = &filter {
+            tracing::debug!("seccomp filter flags: {}", filter.flags);
+        }
         Ok(Draft { spec, plan: planned.plan, facts, filter })
     }
 
@@ -303,6 +306,10 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
             has_seccomp: draft.filter.is_some(),
             listener_path: seccomp.map(|s| s.listener_path.clone()).unwrap_or_default(),
             listener_metadata: seccomp.map(|s| s.listener_metadata.clone()).unwrap_or_default(),
+            memory_policy: spec.linux.as_ref().and_then(|l| l.memory_policy.clone()),
+            personality: spec.linux.as_ref().and_then(|l| l.personality.clone()),
+            limited_cpus: spec.linux.as_ref().is_some_and(creel_plan::build::limits_cpus),
+            inherits: spec.process.as_ref().is_some_and(crate::exec::is_inherited_from),
         },
         poststart: plan.host.poststart.iter().map(Into::into).collect(),
         poststop: plan.host.poststop.iter().map(Into::into).collect(),

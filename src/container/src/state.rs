@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use creel_cgroup::{Cgroup, CgroupRecord};
 use creel_jail::HookState;
+use creel_plan::spec::{MemoryPolicy, Personality};
 use creel_plan::steps::HookStep;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,18 @@ pub struct ExecFacts {
     pub listener_path: String,
     /// `.linux.seccomp.listenerMetadata`
     pub listener_metadata: String,
+    /// `.linux.memoryPolicy`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// `.linux.personality`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality>,
+    /// `.linux.resources.cpu.cpus` is given.
+    #[serde(default)]
+    pub limited_cpus: bool,
+    /// The container's own process has attributes that an exec takes over where it names none.
+    #[serde(default)]
+    pub inherits: bool,
 }
 
 /// A hook with its place in config.json.

@@ -3,6 +3,8 @@
 //! ```text
 //!   stage ──── Born(pid) ───────────────▶ host     only with a stage
 //!   init  ◀─── Mapped ─────────────────── host     only with a new user namespace
+//!   init  ──── Network ─────────────────▶ host     only with network devices to move
+//!   init  ◀─── Proceed ────────────────── host
 //!   init  ──── Hooks ───────────────────▶ host     only with hooks of the runtime's namespaces
 //!   init  ◀─── Proceed ────────────────── host
 //!   init  ──── Console + master fd ─────▶ host     only with a terminal
@@ -39,6 +41,8 @@ const MAX: usize = 4096;
 pub enum Report {
     /// The stage cloned init.
     Born(i32),
+    /// Init is in its network namespace: move the devices.
+    Network,
     /// Mounts are made, the root is not switched: run the hooks.
     Hooks,
     /// The terminal's master.
@@ -90,6 +94,7 @@ impl Channel {
                 message.push(b'B');
                 message.extend(pid.to_ne_bytes());
             }
+            Report::Network => message.push(b'D'),
             Report::Hooks => message.push(b'H'),
             Report::Console(_) => return Err(Errno::INVAL),
             Report::Notify(fd) => {
@@ -194,6 +199,7 @@ fn decode(message: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         |at: usize| -> Option<i32> { Some(i32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?)) };
     match message.first()? {
         b'B' => Some(Report::Born(number(1)?)),
+        b'D' => Some(Report::Network),
         b'H' => Some(Report::Hooks),
         b'C' => Some(Report::Console(fd?)),
         b'N' => Some(Report::Notify(number(1)?)),

@@ -99,15 +99,24 @@ pub fn run_hooks(
         run_hook(&step.hook, state, status, cwd).map_err(|why| HookFailed {
             index,
             at: step.at.clone(),
-            why,
+            why: format!("error running {}: {why}", name_of(&step.at)),
         })?;
     }
     Ok(())
 }
 
+/// `.hooks.poststop[1]` as runc says it: `poststop hook #1`.
+fn name_of(at: &str) -> String {
+    let name = at.trim_start_matches(".hooks.").trim_end_matches(']');
+    match name.split_once('[') {
+        Some((kind, number)) => format!("{kind} hook #{number}"),
+        None => format!("{name} hook"),
+    }
+}
+
 fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) -> Result<(), String> {
     let name = &hook.path;
-    let state_json = state_file(&state.json(status)).map_err(|e| format!("hook {name:?}: state: {e}"))?;
+    let state_json = state_file(&state.json(status)).map_err(|e| format!("{name:?}: state: {e}"))?;
     let mut command = Command::new(name);
     // The bundle may be gone by the time of the poststop hooks.
     if let Some(cwd) = cwd.filter(|cwd| cwd.is_dir()) {
@@ -124,20 +133,35 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) ->
     let started = Instant::now();
     // A foreground `run` holds signals back for the container: they are not held back from hooks.
     creel_sys::process::unblock_signals(&mut command);
-    let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {}", words(&e)))?;
+    let mut child = command.spawn().map_err(|e| format!("{name:?}: {}", words(&e)))?;
     let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
-    let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("hook {name:?}: {e}"))?;
+    let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("{name:?}: {e}"))?;
     let said = match output.trim() {
         "" => String::new(),
         text => format!(", output: {}", text.replace('\n', " | ")),
     };
     match ended {
-        None => Err(format!("hook {name:?} exceeded its timeout of {} s{said}", hook.timeout.unwrap_or(0))),
+        None => Err(format!("{name:?} exceeded its timeout of {} s{said}", hook.timeout.unwrap_or(0))),
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(match status.signal() {
-            Some(signal) => format!("hook {name:?} was killed by signal {signal}{said}"),
-            None => format!("hook {name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
+            Some(signal) => format!("{name:?} was killed by signal {signal}{}{said}", signal_words(signal)),
+            None => format!("{name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
         }),
+    }
+}
+
+/// What the signals that end a hook mean, as Go's standard library says it in runc's messages.
+fn signal_words(signal: i32) -> &'static str {
+    match signal {
+        4 => " (illegal instruction)",
+        6 => " (aborted)",
+        7 => " (bus error)",
+        9 => " (killed)",
+        11 => " (segmentation fault)",
+        13 => " (broken pipe)",
+        15 => " (terminated)",
+        31 => " (bad system call)",
+        _ => "",
     }
 }
 
@@ -238,8 +262,16 @@ mod tests {
     fn output_of_a_failed_hook_is_in_the_error() {
         let failed = run_hooks(&[shell("echo no such bridge >&2; exit 3", None)], &state(), "created", None)
             .unwrap_err();
-        assert_eq!(failed.why, "hook \"/bin/sh\" exited with status 3, output: no such bridge");
+        let words =
+            "error running prestart hook #0: \"/bin/sh\" exited with status 3, output: no such bridge";
+        assert_eq!(failed.why, words);
         assert_eq!(failed.at, ".hooks.prestart[0]");
+    }
+
+    #[test]
+    fn a_signal_is_named() {
+        let failed = run_hooks(&[shell("kill -SYS $$", None)], &state(), "created", None).unwrap_err();
+        assert!(failed.why.ends_with("was killed by signal 31 (bad system call)"), "{}", failed.why);
     }
 
     #[test]

@@ -12,10 +12,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Console, Phase, ProcessPlan};
+use creel_plan::steps::{Affinity, Console, Phase, ProcessPlan};
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
+use crate::attributes::bind_to_cpus;
 use crate::child::{Child, own_failure};
 use crate::conversation::{self, Channel, Report};
 use crate::error::{Failed, Process, Step, StepError};
@@ -31,6 +32,8 @@ pub struct JoinPlan {
     pub process: ProcessPlan,
     /// Terminal.
     pub console: Option<Console>,
+    /// CPUs; the host sets the initial ones on itself before it clones.
+    pub affinity: Option<Affinity>,
     /// oom_score_adj of the process.
     pub oom_score_adj: Option<i32>,
     /// Session keyring to join.
@@ -118,6 +121,7 @@ fn prepare(
     alone: &SingleThreaded,
 ) -> Result<Program, StepError> {
     join_cgroup(&resources.cgroup_tasks)?;
+    bind_to_cpus(plan.affinity.as_ref())?;
     if let Some(score) = plan.oom_score_adj {
         init::write_oom_score_adj(score)?;
     }

@@ -6,6 +6,7 @@
 //! dropped before that is killed and reaped. [`join::spawn`] does the same for a process that joins
 //! a running container.
 
+mod attributes;
 mod child;
 pub mod conversation;
 mod copy;
@@ -15,6 +16,8 @@ mod idmap;
 mod idmapped;
 mod init;
 pub mod join;
+mod netdev;
+mod netlink;
 mod process;
 mod rooted;
 mod spawn;

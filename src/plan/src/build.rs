@@ -4,11 +4,13 @@
 //! who sets limits, whether a stage is needed, when the filter loads, which mounts stay writable
 //! for a while.
 
+mod attributes;
 mod devices;
 mod mounts;
 mod namespaces;
 mod process;
 
+pub use attributes::plan_affinity;
 pub use process::{ProcessContext, plan_console, plan_process};
 
 use crate::check::{Warning, check, check_rootless, sysctl_path};
@@ -16,10 +18,10 @@ use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
-use crate::spec::{Hook, Linux, Seccomp, Spec};
+use crate::spec::{Hook, Linux, NetDevice, Seccomp, Spec};
 use crate::steps::{
-    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Plan, RootSwitch, Rootfs,
-    Seal, Sysctl,
+    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, NetDeviceStep, Plan,
+    RootSwitch, Rootfs, Seal, Sysctl,
 };
 
 /// A plan and what the user should hear about it.
@@ -61,6 +63,9 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         preserve_fds: request.preserve_fds,
         env: &request.env,
         limits_by_host: outside,
+        memory_policy: linux.memory_policy.as_ref(),
+        personality: linux.personality.as_ref(),
+        limited_cpus: limits_cpus(linux),
     };
     let (process_plan, host_rlimits) = plan_process(process, &context)?;
     let steps = mounts::plan_mounts(spec, request, &joining)?;
@@ -85,6 +90,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
             cgroup_namespace: joining.is_new(NamespaceKind::Cgroup),
             keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
             loopback: joining.is_new(NamespaceKind::Network),
+            wait_for_devices: !linux.net_devices.is_empty(),
             hostname: some(&spec.hostname),
             domainname: some(&spec.domainname),
         },
@@ -128,11 +134,18 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         open_sources: outside && mount,
         rlimits: host_rlimits,
         oom_score_adj: oom_score_adj.filter(|_| outside),
+        net_devices: net_devices(linux),
         create_runtime,
         poststart: hook_steps("poststart", &hooks.poststart).collect(),
         poststop: hook_steps("poststop", &hooks.poststop).collect(),
     };
     Ok(Planned { plan: Plan { host, stage, init }, warnings })
+}
+
+/// Whether the container may use some CPUs only: SCHED_DEADLINE is refused then (sched_setattr(2)).
+pub fn limits_cpus(linux: &Linux) -> bool {
+    let cpu = linux.resources.as_ref().and_then(|r| r.cpu.as_ref());
+    cpu.is_some_and(|cpu| !cpu.cpus.is_empty())
 }
 
 fn some(text: &str) -> Option<String> {
@@ -166,6 +179,15 @@ fn check_root(spec: &Spec, request: &Request, mount: bool, propagation: Option<u
 /// `.linux.rootfsPropagation` in MS_* flags; the word was checked.
 fn root_propagation(linux: &Linux) -> Option<u64> {
     Propagation::from_word(&linux.rootfs_propagation).map(Propagation::ms_flags)
+}
+
+fn net_devices(linux: &Linux) -> Vec<NetDeviceStep> {
+    let step = |(name, device): (&String, &NetDevice)| NetDeviceStep {
+        at: crate::invalid::key_path(".linux.netDevices", name),
+        name: name.clone(),
+        new_name: some(&device.name).unwrap_or_else(|| name.clone()),
+    };
+    linux.net_devices.iter().map(step).collect()
 }
 
 fn hook_steps<'a>(kind: &'a str, hooks: &'a [Hook]) -> impl Iterator<Item = HookStep> + 'a {

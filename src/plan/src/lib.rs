@@ -16,6 +16,7 @@ pub mod names;
 pub mod options;
 pub mod parse;
 mod print;
+pub mod ranges;
 pub mod spec;
 pub mod steps;
 

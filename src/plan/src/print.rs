@@ -4,8 +4,9 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::names::NamespaceKind;
 use crate::steps::{
-    Attr, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan, MountIds,
-    MountSource, MountStep, Plan, ProcessPlan, RlimitStep, RootSwitch, SeccompAt, StagePlan,
+    Attr, Attributes, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan,
+    MountIds, MountSource, MountStep, NetDeviceStep, Plan, ProcessPlan, RlimitStep, RootSwitch, SeccompAt,
+    StagePlan,
 };
 
 impl Display for Plan {
@@ -64,6 +65,9 @@ fn host_lines(f: &mut Formatter<'_>, host: &HostPlan, mounts: &[MountStep]) -> f
     }
     if let Some(IdMap { uids, gids, writer }) = &host.id_map {
         writeln!(f, "host   id map      uid {} gid {} {writer:?}", map(uids), map(gids))?;
+    }
+    for NetDeviceStep { at, name, new_name } in &host.net_devices {
+        writeln!(f, "host   netdev      {name} as {new_name} # {at}")?;
     }
     rlimit_lines(f, "host  ", &host.rlimits)?;
     if let Some(score) = host.oom_score_adj {
@@ -170,6 +174,9 @@ fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Re
     if enter.loopback {
         writeln!(f, "init   loopback    up")?;
     }
+    if enter.wait_for_devices {
+        writeln!(f, "init   wait        for network devices")?;
+    }
     if let Some(name) = &enter.hostname {
         writeln!(f, "init   hostname    {name}")?;
     }
@@ -230,11 +237,34 @@ fn rlimit_lines(f: &mut Formatter<'_>, who: &str, limits: &[RlimitStep]) -> fmt:
         .try_for_each(|l| writeln!(f, "{who} rlimit      {} {} {} # {}", l.name, l.soft, l.hard, l.at))
 }
 
+fn attribute_lines(f: &mut Formatter<'_>, who: &str, attributes: &Attributes) -> fmt::Result {
+    let Attributes { scheduler, io_priority, personality, memory_policy } = attributes;
+    if let Some(s) = scheduler {
+        let (runtime, deadline, period) = s.deadline;
+        writeln!(
+            f,
+            "{who} scheduler   {} flags {:#x} nice {} priority {} runtime {runtime} deadline {deadline} period {period}",
+            s.name, s.flags, s.nice, s.priority
+        )?;
+    }
+    if let Some(value) = io_priority {
+        writeln!(f, "{who} ioprio      class {} level {}", value >> 13, value & 0x1fff)?;
+    }
+    if let Some(domain) = personality {
+        writeln!(f, "{who} personality {domain:#x}")?;
+    }
+    match memory_policy {
+        Some(policy) => writeln!(f, "{who} mempolicy   {:#x} nodes [{}]", policy.mode, policy.nodes),
+        None => Ok(()),
+    }
+}
+
 fn process_lines(f: &mut Formatter<'_>, who: &str, process: &ProcessPlan) -> fmt::Result {
     rlimit_lines(f, who, &process.rlimits)?;
     if process.no_new_privileges {
         writeln!(f, "{who} no_new_privs")?;
     }
+    attribute_lines(f, who, &process.attributes)?;
     if process.seccomp == SeccompAt::BeforeCredentials {
         writeln!(f, "{who} seccomp     load")?;
     }

@@ -12,6 +12,7 @@
 //! up on the machine: the same spec, request and facts give the same plan.
 
 use crate::names::NamespaceKind;
+use crate::ranges::Ranges;
 use crate::spec::Hook;
 
 /// Where in config.json a step comes from, as a jq path: `.mounts[3]`.
@@ -44,6 +45,8 @@ pub struct HostPlan {
     pub rlimits: Vec<RlimitStep>,
     /// oom_score_adj written from outside, for the same reason.
     pub oom_score_adj: Option<i32>,
+    /// Network devices to move once init is in its network namespace.
+    pub net_devices: Vec<NetDeviceStep>,
     /// prestart and createRuntime hooks.
     pub create_runtime: Vec<HookStep>,
     /// poststart hooks.
@@ -61,6 +64,17 @@ pub struct Join {
     pub kind: NamespaceKind,
     /// Namespace file on the host.
     pub path: String,
+}
+
+/// A network device of the runtime's network namespace that becomes the container's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetDeviceStep {
+    /// `.linux.netDevices.eth0`
+    pub at: At,
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container.
+    pub new_name: String,
 }
 
 /// Lines for /proc/PID/uid_map and gid_map (user_namespaces(7)).
@@ -162,6 +176,8 @@ pub struct Enter {
     pub keyring: Option<String>,
     /// Bring `lo` up in the new network namespace.
     pub loopback: bool,
+    /// The host moves network devices here; init waits.
+    pub wait_for_devices: bool,
     /// sethostname(2)
     pub hostname: Option<String>,
     /// setdomainname(2)
@@ -379,12 +395,66 @@ pub struct ProcessPlan {
     pub rlimits: Vec<RlimitStep>,
     /// prctl(2) PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
+    /// Scheduling, memory policy, execution domain: set with the rights of root, before a filter that
+    /// may forbid it.
+    pub attributes: Attributes,
     /// When the filter is loaded.
     pub seccomp: SeccompAt,
     /// Identity.
     pub credentials: Credentials,
     /// Program.
     pub exec: Exec,
+}
+
+/// What the process has from `.process.scheduler` to `.linux.personality`; what the config does not name
+/// stays as the runtime has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Attributes {
+    /// `.process.scheduler`
+    pub scheduler: Option<SchedulerStep>,
+    /// `.process.ioPriority`, as ioprio_set(2) takes it: class << 13 | level.
+    pub io_priority: Option<u32>,
+    /// `.linux.personality`: PER_* of personality(2).
+    pub personality: Option<u32>,
+    /// `.linux.memoryPolicy`
+    pub memory_policy: Option<MemoryPolicyStep>,
+}
+
+/// sched_setattr(2)
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchedulerStep {
+    /// `SCHED_BATCH`
+    pub name: String,
+    /// Its number.
+    pub policy: u32,
+    /// SCHED_FLAG_*
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// Runtime, deadline and period of SCHED_DEADLINE in nanoseconds.
+    pub deadline: (u64, u64, u64),
+    /// `.linux.resources.cpu.cpus` leaves the container some CPUs only.
+    pub limited_cpus: bool,
+}
+
+/// set_mempolicy(2)
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryPolicyStep {
+    /// MPOL_* and MPOL_F_*.
+    pub mode: u32,
+    /// The nodes.
+    pub nodes: Ranges,
+}
+
+/// CPUs of an exec (config.md, execCPUAffinity).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Affinity {
+    /// While the process is on its way into the container's cgroup.
+    pub initial: Option<Ranges>,
+    /// From then on.
+    pub last: Option<Ranges>,
 }
 
 /// setrlimit(2)
@@ -490,6 +560,8 @@ pub enum Phase {
     Seal,
     /// [`ProcessPlan::rlimits`]
     Rlimits,
+    /// [`ProcessPlan::attributes`]
+    Attributes,
     /// [`ProcessPlan::no_new_privileges`] and [`ProcessPlan::credentials`]
     Credentials,
     /// [`Exec::cwd`]
@@ -507,7 +579,7 @@ pub enum Phase {
 impl Phase {
     /// The phase with this number, as sent in a frame.
     pub fn from_u8(number: u8) -> Option<Phase> {
-        const ALL: [Phase; 22] = [
+        const ALL: [Phase; 23] = [
             Phase::Stage,
             Phase::Join,
             Phase::Enter,
@@ -524,6 +596,7 @@ impl Phase {
             Phase::Hide,
             Phase::Seal,
             Phase::Rlimits,
+            Phase::Attributes,
             Phase::Credentials,
             Phase::Cwd,
             Phase::Seccomp,

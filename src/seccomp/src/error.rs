@@ -116,7 +116,7 @@ impl fmt::Display for Error {
             Error::NotifyWrite { at } => {
                 write!(
                     f,
-                    "{at}: SCMP_ACT_NOTIFY cannot be used for write; the listener would never get its descriptor"
+                    "{at}: SCMP_ACT_NOTIFY cannot be used for the write syscall: the listener would never get its descriptor"
                 )
             }
             Error::EmptyName { at } => write!(f, "{at}: empty system call name"),

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod mount;
 pub mod net;
 pub mod process;
+pub mod sched;
 pub mod seccomp;
 
 pub use rustix::io::Errno;

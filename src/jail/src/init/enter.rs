@@ -10,7 +10,8 @@ use creel_sys::process::{SingleThreaded, setns, unshare};
 use rustix::process::{DumpableBehavior, Gid, Uid};
 
 use super::talk;
-use crate::conversation::{Channel, Order};
+use crate::attributes::bind_to_cpus;
+use crate::conversation::{Channel, Order, Report};
 use crate::error::{Step, StepError};
 
 pub fn enter(
@@ -21,6 +22,7 @@ pub fn enter(
     alone: &SingleThreaded,
 ) -> Result<(), StepError> {
     join_cgroup(cgroup_tasks)?;
+    bind_to_cpus(None)?;
     for &i in &plan.joins {
         if let Some((file, kind)) = joins.get(i) {
             setns(file.as_fd(), *kind, alone).step(Phase::Join, i, || "setns".into())?;
@@ -54,6 +56,10 @@ pub fn enter(
     if plan.loopback {
         loopback_up()?;
     }
+    if plan.wait_for_devices {
+        talk(channel.report(&Report::Network))?;
+        talk(channel.expect(Order::Proceed))?;
+    }
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes())
             .step(Phase::Enter, 1, || format!("sethostname({name:?})"))?;
@@ -67,14 +73,10 @@ pub fn enter(
 
 /// A task that writes 0 to `tasks` moves itself: no global lock, no grace period, as a write of
 /// another task's pid to cgroup.procs costs (10 ms when containers start one by one).
-///
-/// The CPUs that the caller of the runtime was bound to (taskset(1), a pinned engine) are not the
-/// container's: the cpuset alone says where it may run. A refusal leaves it where it is.
 pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), StepError> {
     for file in tasks {
         rustix::io::write(file, b"0").step(Phase::Enter, 3, || "join cgroup: write(tasks, 0)".into())?;
     }
-    creel_sys::best_effort(creel_sys::process::reset_affinity());
     Ok(())
 }
 

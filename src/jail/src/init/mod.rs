@@ -191,6 +191,7 @@ pub(crate) fn become_program(
     if process.no_new_privileges {
         crate::process::set_no_new_privileges()?;
     }
+    crate::attributes::apply(&process.attributes)?;
     crate::process::sweep_descriptors()?;
     creel_sys::process::reset_signals();
     let entered = crate::process::enter_directory(&process.exec.cwd)?;

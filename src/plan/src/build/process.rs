@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::invalid::Invalid;
 use crate::names::{capability_number, rlimit_number};
-use crate::spec::{Capabilities, Process};
+use crate::spec::{Capabilities, MemoryPolicy, Personality, Process};
 use crate::steps::{CapSets, Console, Credentials, Exec, ProcessPlan, RlimitStep, SeccompAt};
 
 /// What a process depends on beside its own section.
@@ -20,6 +20,28 @@ pub struct ProcessContext<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// The host sets the resource limits.
     pub limits_by_host: bool,
+    /// `.linux.memoryPolicy`
+    pub memory_policy: Option<&'a MemoryPolicy>,
+    /// `.linux.personality`
+    pub personality: Option<&'a Personality>,
+    /// `.linux.resources.cpu.cpus` is given.
+    pub limited_cpus: bool,
+}
+
+impl<'a> ProcessContext<'a> {
+    /// Of a container that changes nothing.
+    pub fn bare(env: &'a BTreeMap<String, String>) -> Self {
+        ProcessContext {
+            has_seccomp: false,
+            setgroups_denied: false,
+            preserve_fds: 0,
+            env,
+            limits_by_host: false,
+            memory_policy: None,
+            personality: None,
+            limited_cpus: false,
+        }
+    }
 }
 
 /// The process's plan, and the limits that the host sets for it.
@@ -40,6 +62,7 @@ pub fn plan_process(
     let plan = ProcessPlan {
         rlimits: own,
         no_new_privileges,
+        attributes: super::attributes::plan_attributes(process, context)?,
         seccomp: match (context.has_seccomp, no_new_privileges) {
             (false, _) => SeccompAt::Never,
             (true, true) => SeccompAt::BeforeExec,
@@ -121,7 +144,7 @@ mod tests {
     use super::*;
 
     fn context(has_seccomp: bool, env: &BTreeMap<String, String>) -> ProcessContext<'_> {
-        ProcessContext { has_seccomp, setgroups_denied: false, preserve_fds: 0, env, limits_by_host: false }
+        ProcessContext { has_seccomp, ..ProcessContext::bare(env) }
     }
 
     #[test]

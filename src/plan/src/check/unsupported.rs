@@ -14,20 +14,12 @@ type Field<T> = (&'static str, fn(&T) -> bool);
 /// Fields of `.process`, and when one is asked for.
 const PROCESS: &[Field<Process>] = &[
     ("apparmorProfile", |p| !p.apparmor_profile.is_empty()),
-    ("execCPUAffinity", |p| p.exec_cpu_affinity.is_some()),
-    ("ioPriority", |p| p.io_priority.is_some()),
-    ("scheduler", |p| p.scheduler.is_some()),
     ("selinuxLabel", |p| !p.selinux_label.is_empty()),
 ];
 
 /// Fields of `.linux`.
-const LINUX: &[Field<Linux>] = &[
-    ("intelRdt", |l| l.intel_rdt.is_some()),
-    ("memoryPolicy", |l| l.memory_policy.is_some()),
-    ("mountLabel", |l| !l.mount_label.is_empty()),
-    ("netDevices", |l| !l.net_devices.is_empty()),
-    ("personality", |l| l.personality.is_some()),
-];
+const LINUX: &[Field<Linux>] =
+    &[("intelRdt", |l| l.intel_rdt.is_some()), ("mountLabel", |l| !l.mount_label.is_empty())];
 
 fn refuse<T>(at: &str, part: &T, table: &[Field<T>]) -> Result<(), Invalid> {
     match table.iter().find(|(_, asked)| asked(part)) {
@@ -56,11 +48,8 @@ mod tests {
 
     #[test]
     fn fields_that_are_not_applied_are_refused() {
-        for (field, value) in [
-            ("apparmorProfile", r#""docker-default""#),
-            ("execCPUAffinity", r#"{"initial": "0"}"#),
-            ("selinuxLabel", r#""a:b:c:s0""#),
-        ] {
+        for (field, value) in [("apparmorProfile", r#""docker-default""#), ("selinuxLabel", r#""a:b:c:s0""#)]
+        {
             let expected = format!(".process.{field}: not supported by this version of creel");
             process_table(&[(&format!(r#"{{"{field}": {value}}}"#), &expected)]);
         }

@@ -204,7 +204,9 @@ fn indices_are_in_range(plan: &Plan) -> Result<(), String> {
         && hooks(&plan.init.start_container);
     ensure(all, || "a hook without an absolute path".into())?;
     let wait = plan.init.hooks.wait_for_host;
-    ensure(wait != plan.host.create_runtime.is_empty(), || "who waits for whom".into())
+    ensure(wait != plan.host.create_runtime.is_empty(), || "who waits for whom".into())?;
+    let wait = plan.init.enter.wait_for_devices;
+    ensure(wait != plan.host.net_devices.is_empty(), || "who waits for devices".into())
 }
 
 /// An ordinary user makes no device node, and leaves to init what init can do as well.

@@ -151,6 +151,14 @@ fn features() -> Vec<Case> {
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
         hooks[kind] = json!([{ "path": format!("/usr/libexec/{kind}"), "args": [kind], "timeout": 5 }]);
     }
+    let mut attributes = with("/linux/personality", json!({ "domain": "LINUX32" }));
+    let policy = json!({ "mode": "MPOL_PREFERRED", "nodes": "0,2-3", "flags": ["MPOL_F_RELATIVE_NODES"] });
+    set(&mut attributes, "/linux/memoryPolicy", policy);
+    set(&mut attributes, "/process/ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 4 }));
+    set(&mut attributes, "/process/execCPUAffinity", json!({ "initial": "0", "final": "0-1" }));
+    let scheduler = json!({ "policy": "SCHED_BATCH", "nice": 19, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
+    set(&mut attributes, "/process/scheduler", scheduler);
+    let devices_to_move = json!({ "eth1": {}, "veth7": { "name": "eth0" } });
     let mut readonly = with("/root/readonly", json!(true));
     push(&mut readonly, "/mounts", mount("/scratch", "tmpfs", "tmpfs", &["ro", "size=1m", "tmpcopyup"]));
     let mut bound = base();
@@ -161,6 +169,8 @@ fn features() -> Vec<Case> {
         Case::new("no-mount-namespace", bare),
         Case::new("terminal", with("/process/terminal", json!(true))),
         Case::new("hooks", with("/hooks", hooks)),
+        Case::new("attributes", attributes),
+        Case::new("network-devices", with("/linux/netDevices", devices_to_move)),
         Case::new("readonly-root", readonly),
         Case::new("shared-root", with("/linux/rootfsPropagation", json!("rshared"))),
         Case::new("private-root", with("/linux/rootfsPropagation", json!("rprivate"))),
