@@ -15,6 +15,7 @@ use creel_plan::spec::{Resources, Spec};
 use creel_plan::steps::{HookStep, Plan};
 use creel_seccomp::Program;
 
+use crate::resctrl;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
@@ -196,9 +197,16 @@ pub fn make<'a>(
     cgroup.apply(&writes)?;
     cgroup.apply_devices(&rules)?;
 
-    let state = new_state(request, draft, &cgroup);
+    let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+    let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
+    resctrl.iter().for_each(|group| undo.resctrl(group));
+
+    let state = State { resctrl, ..new_state(request, draft, &cgroup) };
     save(dir, draft, &state)?;
     undo.hooks(&plan.host.poststop, hook_state(&state, 0));
+    if let Some(rootfs) = plan.init.rootfs.as_ref().filter(|rootfs| rootfs.is_of_the_host()) {
+        undo.host_mount(&rootfs.path);
+    }
 
     let mut resources = InitResources {
         joins: creel_jail::open_joins(&plan.host.joins)?,
@@ -213,6 +221,10 @@ pub fn make<'a>(
     let hooks = hook_state(&state, 0);
     let setup = Setup { plan, resources, state: hooks.clone(), cgroup: Cgroup::clone_into(&cgroup)? };
     let mut child = creel_jail::spawn(setup)?;
+    if let (Some(group), Some(rdt), Some(root)) = (&state.resctrl, rdt, resctrl::root()) {
+        group.add(child.pid())?;
+        group.limit(&root, rdt)?;
+    }
     let agent = Agent::new(&state);
     child
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
@@ -296,6 +308,7 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
         annotations: spec.annotations.clone(),
         owner_uid: rustix::process::getuid().as_raw(),
         cgroup: cgroup.record(),
+        resctrl: None,
         namespaces: namespace_flags(spec),
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
         exec: ExecFacts {

@@ -69,6 +69,9 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
             creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at)
         })?;
     }
+    if let Some(group) = container.state.resctrl.as_ref().filter(|group| group.path.exists()) {
+        group.add(child.pid())?;
+    }
     let agent = Agent::new(&container.state);
     child.until_ready(&[], &container.hook_state(), &mut |pid, fd| agent.send(pid, "running", fd))?;
     let console = hand_over_console(child.take_console(), console_socket.as_ref())?;

@@ -9,6 +9,7 @@ use creel_plan::spec::{MemoryPolicy, Personality};
 use creel_plan::steps::HookStep;
 use serde::{Deserialize, Serialize};
 
+use crate::resctrl;
 use crate::store::{FIFO, INIT, STATE, StateDir, check_id};
 use crate::{Error, Runtime, StateView, Status};
 
@@ -33,6 +34,9 @@ pub struct State {
     pub owner_uid: u32,
     /// The cgroup.
     pub cgroup: CgroupRecord,
+    /// Groups of the resctrl file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Group>,
     /// CLONE_NEW* of the namespaces that the container has of its own.
     pub namespaces: u64,
     /// The pid namespace is new: its end is the end of every process in it.

@@ -8,6 +8,7 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
 use crate::hooks::{HookState, run_hooks};
+use crate::idmapped;
 
 /// A cloned process that has not executed its program. Dropped, it is killed and reaped.
 #[derive(Debug)]
@@ -65,6 +66,11 @@ impl<'a> Child<'a> {
                 Some(Report::Ready) => return Ok(()),
                 Some(Report::Network) => {
                     crate::netdev::move_all(self.pid, self.plan.map_or(&[], |p| &p.host.net_devices))?;
+                    self.command(Order::Proceed)?;
+                }
+                Some(Report::Tree(mount, tree)) => {
+                    let step = self.plan.and_then(|plan| plan.init.mounts.get(mount));
+                    idmapped::map_of_init(self.pid, step, &tree)?;
                     self.command(Order::Proceed)?;
                 }
                 Some(Report::Hooks) => {

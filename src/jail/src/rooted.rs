@@ -101,6 +101,11 @@ impl Root {
         }
     }
 
+    /// Handle of what exists at `path`, of the link itself where its last component is one.
+    pub fn unfollowed(&self, path: &str) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty())
+    }
+
     /// Parent directory (made if missing) and last component of a path. The component may be a link:
     /// callers use NOFOLLOW calls on it.
     pub fn parent(&self, path: &str) -> Result<(OwnedFd, OsString)> {

@@ -51,7 +51,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let user = joining.has(NamespaceKind::User);
     let mount = joining.has(NamespaceKind::Mount);
     let propagation = root_propagation(linux);
-    check_root(spec, request, mount, propagation)?;
+    check_root(request, propagation)?;
     check_clocks(linux, facts)?;
     let id_map = namespaces::id_map(linux, &joining, facts);
     // The initial user namespace's limits and devices are out of reach from inside another.
@@ -69,6 +69,8 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     };
     let (process_plan, host_rlimits) = plan_process(process, &context)?;
     let steps = mounts::plan_mounts(spec, request, &joining)?;
+    // Without a mount namespace they are the host's, and stay there, as with runc.
+    let mounts_anything = mount || !steps.mounts.is_empty();
     let devices = devices::plan_devices(spec, user || facts.in_user_namespace)?;
     let hooks = spec.hooks.clone().unwrap_or_default();
     let create_runtime: Vec<HookStep> = hook_steps("prestart", &hooks.prestart)
@@ -94,16 +96,13 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
             hostname: some(&spec.hostname),
             domainname: some(&spec.domainname),
         },
-        rootfs: mount.then(|| Rootfs {
+        rootfs: mounts_anything.then(|| Rootfs {
             path: join(&request.bundle, &root.path),
-            // What is unbindable could not be cloned any more; the old tree goes away in any case.
-            propagation: propagation
-                .filter(|flags| flags & ms::UNBINDABLE == 0)
-                .unwrap_or(ms::SLAVE | ms::REC),
+            propagation: if mount { init_propagation(propagation) } else { 0 },
         }),
-        mounts: if mount { steps.mounts } else { Vec::new() },
-        devices: if mount { devices.nodes } else { Vec::new() },
-        links: if mount { devices.links } else { Vec::new() },
+        mounts: steps.mounts,
+        devices: if mounts_anything { devices.nodes } else { Vec::new() },
+        links: if mounts_anything { devices.links } else { Vec::new() },
         late_readonly: steps.late_readonly,
         sysctls: sysctls(linux)?,
         oom_score_adj: oom_score_adj.filter(|_| !outside),
@@ -166,10 +165,7 @@ fn check_clocks(linux: &Linux, facts: &HostFacts) -> Result<(), Invalid> {
 }
 
 /// What the root switch cannot do.
-fn check_root(spec: &Spec, request: &Request, mount: bool, propagation: Option<u64>) -> Result<(), Invalid> {
-    if !mount && !spec.mounts.is_empty() {
-        return Err(Invalid::new(".mounts", "mounts need a mount namespace: they would be the host's"));
-    }
+fn check_root(request: &Request, propagation: Option<u64>) -> Result<(), Invalid> {
     if request.no_pivot && propagation.is_some_and(|flags| flags & ms::PRIVATE != 0) {
         return Err(Invalid::new(".linux.rootfsPropagation", "[r]private is not possible with --no-pivot"));
     }
@@ -179,6 +175,12 @@ fn check_root(spec: &Spec, request: &Request, mount: bool, propagation: Option<u
 /// `.linux.rootfsPropagation` in MS_* flags; the word was checked.
 fn root_propagation(linux: &Linux) -> Option<u64> {
     Propagation::from_word(&linux.rootfs_propagation).map(Propagation::ms_flags)
+}
+
+/// What init's copy of the host's mounts becomes. What is unbindable could not be cloned any more; the
+/// old tree goes away in any case.
+fn init_propagation(root: Option<u64>) -> u64 {
+    root.filter(|flags| flags & ms::UNBINDABLE == 0).unwrap_or(ms::SLAVE | ms::REC)
 }
 
 fn net_devices(linux: &Linux) -> Vec<NetDeviceStep> {

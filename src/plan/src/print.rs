@@ -6,7 +6,7 @@ use crate::names::NamespaceKind;
 use crate::steps::{
     Attr, Attributes, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan,
     MountIds, MountSource, MountStep, NetDeviceStep, Plan, ProcessPlan, RlimitStep, RootSwitch, SeccompAt,
-    StagePlan,
+    SourceLink, StagePlan,
 };
 
 impl Display for Plan {
@@ -194,7 +194,7 @@ fn attr(name: &str, attr: Option<Attr>) -> String {
 }
 
 fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
-    let MountStep { at, destination, source, attr: own, recursive, propagation } = step;
+    let MountStep { at, destination, source, attr: own, recursive, propagation, taken_back, nofollow } = step;
     let what = match source {
         MountSource::FileSystem { fstype, source, parameters, copy_up } => {
             let words: Vec<String> = parameters
@@ -203,10 +203,17 @@ fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
                 .collect();
             format!("{fstype} {source:?} [{}]{}", words.join(","), if *copy_up { " copy up" } else { "" })
         }
-        MountSource::Bind { source, recursive, idmap } => {
+        MountSource::Bind { source, recursive, idmap, inside, link } => {
             let mapped = if idmap.is_some() { " idmapped" } else { "" };
-            format!("{} {source}{mapped}", if *recursive { "rbind" } else { "bind" })
+            let inside = inside.as_ref().map_or(String::new(), |path| format!(" (of the container: {path})"));
+            let link = match link {
+                SourceLink::Follow => "",
+                SourceLink::Bind => " or the link itself",
+                SourceLink::Copy => " or a copy of the link",
+            };
+            format!("{} {source}{inside}{link}{mapped}", if *recursive { "rbind" } else { "bind" })
         }
+        MountSource::Remount { flags, data } => format!("remount {flags:#x} {data:?}"),
         MountSource::Cgroup => "cgroup".to_string(),
     };
     let propagation: String = propagation
@@ -215,8 +222,10 @@ fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
         .collect();
     writeln!(
         f,
-        "init   mount       {destination} {what}{}{}{propagation} # {at}",
+        "init   mount       {destination}{} {what}{}{}{}{propagation} # {at}",
+        if *nofollow { " or the link there" } else { "" },
         attr("attr", *own),
+        if *taken_back == 0 { String::new() } else { format!(" must not keep {taken_back:#x}") },
         attr("recursive", *recursive)
     )
 }

@@ -132,7 +132,7 @@ pub struct InitPlan {
     pub oom_score_adj: Option<i32>,
     /// Cgroup, namespaces, identity.
     pub enter: Enter,
-    /// The root's mount and the propagation of everything else; None without a mount namespace.
+    /// The root's mount and the propagation of everything else; None where nothing is mounted.
     pub rootfs: Option<Rootfs>,
     /// The config's mounts, in its order.
     pub mounts: Vec<MountStep>,
@@ -189,11 +189,17 @@ pub struct Enter {
 pub struct Rootfs {
     /// Absolute path on the host.
     pub path: String,
-    /// MS_* propagation set recursively on init's copy of the host's mounts.
+    /// MS_* propagation set recursively on init's copy of the host's mounts; 0 without a mount
+    /// namespace, where the mounts are the host's own.
     pub propagation: u64,
 }
 
 impl Rootfs {
+    /// There is no mount namespace: what is mounted stays on the host.
+    pub fn is_of_the_host(&self) -> bool {
+        self.propagation == 0
+    }
+
     /// Whether mounts made later would travel to the host.
     pub fn is_shared(&self) -> bool {
         self.propagation & crate::options::ms::SHARED != 0
@@ -224,6 +230,10 @@ pub struct MountStep {
     pub recursive: Option<Attr>,
     /// MS_* propagation changes with recursion flag, in order.
     pub propagation: Vec<(u64, bool)>,
+    /// MOUNT_ATTR_* bits that an option takes back by name (`rw`): to keep them is an error.
+    pub taken_back: u64,
+    /// `dest-nofollow`: the destination exists, and if it is a link it is mounted on itself.
+    pub nofollow: bool,
 }
 
 /// A parameter for fsconfig(2): `key=value`, or a flag.
@@ -249,11 +259,35 @@ pub enum MountSource {
         source: String,
         /// With what is mounted below it.
         recursive: bool,
-        /// Owners are shown mapped; the host opens such a source itself.
+        /// Owners are shown mapped, which takes the host's rights.
         idmap: Option<IdmapStep>,
+        /// The same path below the container's root, if it lies there: what the mounts before this one
+        /// show is meant, so that init looks it up when its turn has come.
+        inside: Option<String>,
+        /// What a source that is a symbolic link means.
+        link: SourceLink,
+    },
+    /// A change of what is mounted at the destination (mount(2), MS_REMOUNT).
+    Remount {
+        /// MS_* flags.
+        flags: u64,
+        /// Data of mount(2).
+        data: String,
     },
     /// The container's view of the cgroup hierarchies; which ones is known when the cgroup exists.
     Cgroup,
+}
+
+/// What becomes of a bind source that is a symbolic link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SourceLink {
+    /// What it leads to is bound.
+    #[default]
+    Follow,
+    /// `src-nofollow`: it is bound itself.
+    Bind,
+    /// `copy-symlink`: it is made again at the destination.
+    Copy,
 }
 
 /// MOUNT_ATTR_IDMAP of mount_setattr(2) on the detached tree of a bind mount. Only the host has the

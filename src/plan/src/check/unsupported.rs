@@ -18,8 +18,7 @@ const PROCESS: &[Field<Process>] = &[
 ];
 
 /// Fields of `.linux`.
-const LINUX: &[Field<Linux>] =
-    &[("intelRdt", |l| l.intel_rdt.is_some()), ("mountLabel", |l| !l.mount_label.is_empty())];
+const LINUX: &[Field<Linux>] = &[("mountLabel", |l| !l.mount_label.is_empty())];
 
 fn refuse<T>(at: &str, part: &T, table: &[Field<T>]) -> Result<(), Invalid> {
     match table.iter().find(|(_, asked)| asked(part)) {
@@ -53,13 +52,10 @@ mod tests {
             let expected = format!(".process.{field}: not supported by this version of creel");
             process_table(&[(&format!(r#"{{"{field}": {value}}}"#), &expected)]);
         }
-        table(&[
-            (
-                r#"{"linux": {"mountLabel": "a:b:c"}}"#,
-                ".linux.mountLabel: not supported by this version of creel",
-            ),
-            (r#"{"linux": {"intelRdt": {}}}"#, ".linux.intelRdt: not supported by this version of creel"),
-        ]);
+        table(&[(
+            r#"{"linux": {"mountLabel": "a:b:c"}}"#,
+            ".linux.mountLabel: not supported by this version of creel",
+        )]);
     }
 
     #[test]

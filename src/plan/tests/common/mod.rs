@@ -147,6 +147,21 @@ fn features() -> Vec<Case> {
     for list in ["/mounts", "/linux/maskedPaths", "/linux/readonlyPaths"] {
         set(&mut bare, list, json!([]));
     }
+    let mut hosts_own = default(&["pid", "ipc", "uts"]);
+    for list in ["/linux/maskedPaths", "/linux/readonlyPaths"] {
+        set(&mut hosts_own, list, json!([]));
+    }
+    let mut odd = base();
+    for one in [
+        mount("/bundle/rootfs/mnt/x", "", "/data", &["rbind", "rw"]),
+        mount("/mnt/x/y", "", "/bundle/rootfs/mnt", &["bind", "ro"]),
+        mount("/link", "", "data", &["bind", "src-nofollow", "dest-nofollow"]),
+        mount("/copy", "", "data", &["bind", "copy-symlink"]),
+        mount("/mapped", "", "data", &["bind", "idmap=uids=0-1000-10#10-5-1;gids=0-0-1"]),
+        mount("/dev/shm", "", "", &["remount", "ro", "size=1m"]),
+    ] {
+        push(&mut odd, "/mounts", one);
+    }
     let mut hooks = json!({});
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
         hooks[kind] = json!([{ "path": format!("/usr/libexec/{kind}"), "args": [kind], "timeout": 5 }]);
@@ -167,6 +182,8 @@ fn features() -> Vec<Case> {
         Case::new("time-namespace", still),
         Case::new("time-offsets", clocks),
         Case::new("no-mount-namespace", bare),
+        Case::new("mounts-without-namespace", hosts_own),
+        Case::new("mounts-of-crun", odd),
         Case::new("terminal", with("/process/terminal", json!(true))),
         Case::new("hooks", with("/hooks", hooks)),
         Case::new("attributes", attributes),
