@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 
 use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
 use creel_jail::{CgroupView, Child, Failed, Filter, InitResources, Setup, V1Hierarchy};
+use creel_plan::annotations;
 use creel_plan::facts::{HostFacts, Request};
 use creel_plan::names::NamespaceKind;
 use creel_plan::spec::{Resources, Spec};
-use creel_plan::steps::{HookStep, Plan};
+use creel_plan::steps::{HookStep, OldGroups, Plan};
 use creel_seccomp::Program;
 
 use crate::resctrl;
@@ -66,7 +67,7 @@ impl Draft {
         let path = request.bundle.join("config.json");
         let text = read_text(&path)?;
         let spec = creel_plan::parse::parse(&text).map_err(|e| in_file(e, &path))?;
-        let facts = host_facts();
+        let facts = host_facts(&spec);
         let mut env = inherit::listen_env(request.listen_fds.as_ref());
         let notify_dir =
             request.notify_socket.as_ref().map(|_| crate::notify::directory(runtime, &request.id));
@@ -91,8 +92,7 @@ impl Draft {
         }
         check_terminal(planned.plan.init.console.is_some(), detached, request)?;
         check_rootfs(&spec, &request.bundle)?;
-        let filter = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
-        let filter = filter.map(creel_seccomp::compile).transpose()?;
+        let filter = compile_filter(&spec)?;
         if let Some(filter) = &filter {
             tracing::debug!("seccomp filter flags: {}", filter.flags);
         }
@@ -109,13 +109,39 @@ impl Draft {
     }
 }
 
-fn host_facts() -> HostFacts {
+/// Who gets the notify descriptor: `run.oci.seccomp.receiver` where the profile names nobody.
+fn listener(spec: &Spec) -> String {
+    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+    let named = seccomp.map(|s| s.listener_path.as_str()).filter(|path| !path.is_empty());
+    let receiver = || annotations::read(&spec.annotations).ok()?.seccomp_receiver;
+    named.or_else(receiver).unwrap_or_default().to_string()
+}
+
+/// The filter of `run.oci.seccomp_bpf_data`, else that of the profile.
+fn compile_filter(spec: &Spec) -> Result<Option<Program>, Error> {
+    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+    if let Some(text) = annotations::read(&spec.annotations)?.seccomp_bpf {
+        return Ok(Some(Program::from_base64(text, seccomp)?));
+    }
+    Ok(seccomp.filter(|s| s.is_enabled()).map(creel_seccomp::compile).transpose()?)
+}
+
+fn host_facts(spec: &Spec) -> HostFacts {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let in_user_namespace = in_user_namespace();
     // user_namespaces(7): once denied, for ever and for every namespace below.
     let setgroups_denied = in_user_namespace
         && std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
-    HostFacts { euid: uid, egid: gid, in_user_namespace, setgroups_denied }
+    let labels = spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty());
+    HostFacts { euid: uid, egid: gid, in_user_namespace, setgroups_denied, selinux: labels && has_selinux() }
+}
+
+/// Its file system is mounted where SELinux is on (selinux(8)).
+fn has_selinux() -> bool {
+    const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
+    ["/sys/fs/selinux", "/selinux"]
+        .iter()
+        .any(|path| rustix::fs::statfs(*path).is_ok_and(|fs| fs.f_type == SELINUX_MAGIC))
 }
 
 /// The initial user namespace maps every id to itself (user_namespaces(7)).
@@ -182,7 +208,8 @@ pub fn make<'a>(
     let mut undo = Undo::new(dir);
     let plan = &draft.plan;
     let console_socket = request.console_socket.as_deref().map(CallerSocket::connect).transpose()?;
-    let pidfd_socket = request.pidfd_socket.as_deref().map(CallerSocket::connect).transpose()?;
+    let receiver = annotations::read(&draft.spec.annotations)?.pidfd_receiver.map(Path::new);
+    let pidfd_socket = request.pidfd_socket.as_deref().or(receiver).map(CallerSocket::connect).transpose()?;
     if request.notify_socket.is_some() {
         crate::notify::make_directory(dir)?;
     }
@@ -313,11 +340,12 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
         exec: ExecFacts {
             keyring: plan.init.enter.keyring.clone(),
+            keep_groups: plan.init.enter.groups == OldGroups::Keep,
             setgroups_denied: plan.init.process.credentials.groups.is_none(),
             limits_by_host: plan.host.open_sources,
             umask: plan.init.seal.umask,
             has_seccomp: draft.filter.is_some(),
-            listener_path: seccomp.map(|s| s.listener_path.clone()).unwrap_or_default(),
+            listener_path: listener(spec),
             listener_metadata: seccomp.map(|s| s.listener_metadata.clone()).unwrap_or_default(),
             memory_policy: spec.linux.as_ref().and_then(|l| l.memory_policy.clone()),
             personality: spec.linux.as_ref().and_then(|l| l.personality.clone()),

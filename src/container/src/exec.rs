@@ -10,7 +10,7 @@ use creel_plan::build::{ProcessContext, plan_affinity, plan_console, plan_proces
 use creel_plan::names::NamespaceKind;
 use creel_plan::ranges::Ranges;
 use creel_plan::spec::{Capabilities, Process};
-use creel_plan::steps::RlimitStep;
+use creel_plan::steps::{OldGroups, RlimitStep};
 
 use crate::create::{jail_filter, write_pid_file};
 use crate::foreground::{Signals, Waiter};
@@ -133,6 +133,7 @@ fn plan(
     let context = ProcessContext {
         has_seccomp: facts.has_seccomp,
         setgroups_denied: facts.setgroups_denied,
+        keep_groups: facts.keep_groups,
         preserve_fds,
         env: &env,
         limits_by_host: facts.limits_by_host,
@@ -148,6 +149,7 @@ fn plan(
         console: plan_console(process, false),
         affinity: plan_affinity(process.exec_cpu_affinity.as_ref())?,
         oom_score_adj: process.oom_score_adj.and_then(|score| i32::try_from(score).ok()),
+        groups: if facts.keep_groups { OldGroups::Keep } else { OldGroups::Drop },
         keyring: facts.keyring.clone(),
         namespaces,
         chroot: (!has_mount).then(|| container.state.rootfs.clone()),

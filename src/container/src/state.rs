@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use creel_cgroup::{Cgroup, CgroupRecord};
-use creel_jail::HookState;
+use creel_jail::{HookOutput, HookState};
 use creel_plan::spec::{MemoryPolicy, Personality};
 use creel_plan::steps::HookStep;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,9 @@ pub struct State {
 pub struct ExecFacts {
     /// Session keyring.
     pub keyring: Option<String>,
+    /// `run.oci.keep_original_groups`
+    #[serde(default)]
+    pub keep_groups: bool,
     /// setgroups(2) is denied in the user namespace.
     pub setgroups_denied: bool,
     /// Limits are set from outside.
@@ -227,6 +230,9 @@ impl Container {
 
 /// What hooks of a container with this state are told.
 pub fn hook_state(state: &State, pid: i32) -> HookState {
+    let file = |name: Option<&str>| name.map(|path| state.bundle.join(path));
+    // They were read before there was a state.
+    let asked = creel_plan::annotations::read(&state.annotations).unwrap_or_default();
     HookState {
         oci_version: state.oci_version.clone(),
         id: state.id.clone(),
@@ -235,6 +241,7 @@ pub fn hook_state(state: &State, pid: i32) -> HookState {
         annotations: state.annotations.clone(),
         pid,
         default_env: Vec::new(),
+        output: HookOutput::to_files(file(asked.hooks_stdout), file(asked.hooks_stderr)),
     }
 }
 

@@ -84,7 +84,10 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
 
 /// Clones init, by way of the stage if the plan has one, and gives it its id maps and limits.
 pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
-    let Setup { plan, mut resources, state, cgroup } = setup;
+    let Setup { plan, mut resources, mut state, cgroup } = setup;
+    if !plan.init.hooks.create_container.is_empty() || !plan.init.start_container.is_empty() {
+        state.output = state.output.open()?;
+    }
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
@@ -95,7 +98,8 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         Forked::Child => {
             drop(host_end);
             let preserved = plan.init.process.exec.preserve_fds;
-            let error = match resources.close_the_rest(preserved, &child_end, &[]) {
+            let others: Vec<BorrowedFd<'_>> = state.output.descriptors().collect();
+            let error = match resources.close_the_rest(preserved, &child_end, &others) {
                 Err(error) => error,
                 Ok(()) => match &plan.stage {
                     None => init::run(&plan.init, &mut resources, &state, &child_end),

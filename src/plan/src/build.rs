@@ -13,15 +13,15 @@ mod process;
 pub use attributes::plan_affinity;
 pub use process::{ProcessContext, plan_console, plan_process};
 
-use crate::check::{Warning, check, check_rootless, sysctl_path};
+use crate::check::{Warning, check, check_rootless, mount_label, sysctl_path};
 use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
 use crate::spec::{Hook, Linux, NetDevice, Seccomp, Spec};
 use crate::steps::{
-    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, NetDeviceStep, Plan,
-    RootSwitch, Rootfs, Seal, Sysctl,
+    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, NetDeviceStep, OldGroups,
+    Plan, RootSwitch, Rootfs, Seal, Sysctl,
 };
 
 /// A plan and what the user should hear about it.
@@ -35,12 +35,15 @@ pub struct Planned {
 
 /// The decision: what every process does for this container.
 pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned, Invalid> {
-    let warnings = check(spec)?;
+    let mut warnings = check(spec)?;
     if facts.is_rootless() {
         check_rootless(spec)?;
     }
+    let extensions = crate::annotations::read(&spec.annotations)?;
+    let groups = if extensions.keep_groups { OldGroups::Keep } else { OldGroups::Drop };
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
+    mount_label(linux, facts, &mut warnings)?;
     let process = spec
         .process
         .as_ref()
@@ -57,7 +60,9 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
     let context = ProcessContext {
-        has_seccomp: linux.seccomp.as_ref().is_some_and(Seccomp::is_enabled),
+        has_seccomp: extensions.seccomp_bpf.is_some()
+            || linux.seccomp.as_ref().is_some_and(Seccomp::is_enabled),
+        keep_groups: extensions.keep_groups,
         setgroups_denied: facts.setgroups_denied
             || id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
         preserve_fds: request.preserve_fds,
@@ -81,13 +86,14 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     if late_ipc {
         joining.clone_flags &= !NamespaceKind::Ipc.clone_flag();
     }
-    let stage = namespaces::stage(linux, &joining);
+    let stage = namespaces::stage(linux, &joining, groups);
     let clone_flags = if stage.is_some() { 0 } else { joining.clone_flags };
 
     let init = InitPlan {
         enter: Enter {
             joins: if stage.is_some() { Vec::new() } else { joining.all_joins() },
             user_namespace: id_map.is_some(),
+            groups,
             ipc_namespace: late_ipc,
             cgroup_namespace: joining.is_new(NamespaceKind::Cgroup),
             keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),

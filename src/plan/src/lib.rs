@@ -8,6 +8,7 @@
 //! every decision of the runtime can be tested from a table. The plan it makes is data, printed by
 //! `creel run --dry-run`; the jail crate executes it.
 
+pub mod annotations;
 pub mod build;
 pub mod check;
 pub mod facts;

@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use crate::names::NamespaceKind;
 use crate::steps::{
     Attr, Attributes, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan,
-    MountIds, MountSource, MountStep, NetDeviceStep, Plan, ProcessPlan, RlimitStep, RootSwitch, SeccompAt,
-    SourceLink, StagePlan,
+    MountIds, MountSource, MountStep, NetDeviceStep, OldGroups, Plan, ProcessPlan, RlimitStep, RootSwitch,
+    SeccompAt, SourceLink, StagePlan,
 };
 
 impl Display for Plan {
@@ -78,6 +78,13 @@ fn host_lines(f: &mut Formatter<'_>, host: &HostPlan, mounts: &[MountStep]) -> f
     hook_lines(f, "host  ", &host.poststop)
 }
 
+fn kept(groups: OldGroups) -> &'static str {
+    match groups {
+        OldGroups::Drop => "",
+        OldGroups::Keep => " with the caller's groups",
+    }
+}
+
 fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt::Result {
     for &i in &stage.joins {
         if let Some(join) = host.joins.get(i) {
@@ -85,7 +92,7 @@ fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt
         }
     }
     if stage.become_root {
-        writeln!(f, "stage  identity    root of the user namespace")?;
+        writeln!(f, "stage  identity    root of the user namespace{}", kept(stage.groups))?;
     }
     for clock in stage.clocks.iter().flatten() {
         writeln!(
@@ -160,7 +167,7 @@ fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Re
         }
     }
     if enter.user_namespace {
-        writeln!(f, "init   identity    root of the user namespace")?;
+        writeln!(f, "init   identity    root of the user namespace{}", kept(enter.groups))?;
     }
     if enter.ipc_namespace {
         writeln!(f, "init   unshare     ipc")?;

@@ -106,10 +106,22 @@ pub struct StagePlan {
     pub joins: Vec<usize>,
     /// Become root of the joined user namespace.
     pub become_root: bool,
+    /// Which groups are left then.
+    pub groups: OldGroups,
     /// New time namespace with these offsets.
     pub clocks: Option<Vec<ClockOffset>>,
     /// CLONE_NEW* flags of the clone3 that makes init.
     pub clone_flags: u64,
+}
+
+/// The supplementary groups of the caller in a user namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OldGroups {
+    /// They mean nothing there, and go.
+    #[default]
+    Drop,
+    /// `run.oci.keep_original_groups`: files that only they may read stay readable.
+    Keep,
 }
 
 /// One line of /proc/PID/timens_offsets (time_namespaces(7)).
@@ -167,6 +179,8 @@ pub struct Enter {
     pub joins: Vec<usize>,
     /// The host writes the id maps; init waits and becomes root of the new user namespace.
     pub user_namespace: bool,
+    /// Which groups are left then.
+    pub groups: OldGroups,
     /// New IPC namespace, made once init is root of its user namespace: the root of its mqueue file
     /// system belongs to whoever makes it.
     pub ipc_namespace: bool,

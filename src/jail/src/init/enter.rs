@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Enter, Phase};
+use creel_plan::steps::{Enter, OldGroups, Phase};
 use creel_sys::Errno;
 use creel_sys::process::{SingleThreaded, setns, unshare};
 use rustix::process::{DumpableBehavior, Gid, Uid};
@@ -30,7 +30,7 @@ pub fn enter(
     }
     if plan.user_namespace {
         talk(channel.expect(Order::Mapped))?;
-        become_root()?;
+        become_root(plan.groups)?;
     }
     if plan.ipc_namespace {
         unshare(NamespaceKind::Ipc.clone_flag(), alone)
@@ -81,13 +81,15 @@ pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), StepError> {
 }
 
 /// Root of the user namespace, whose maps are written now.
-pub(crate) fn become_root() -> Result<(), StepError> {
+pub(crate) fn become_root(groups: OldGroups) -> Result<(), StepError> {
     let gid = Gid::ROOT;
     let uid = Uid::ROOT;
-    // The groups of the caller mean nothing inside. EPERM: setgroups is denied in the namespace.
-    match rustix::thread::set_thread_groups(&[]) {
-        Ok(()) | Err(Errno::PERM) => {}
-        other => other.step(Phase::Enter, 0, || "setgroups([])".into())?,
+    if groups == OldGroups::Drop {
+        // EPERM: setgroups is denied in the namespace.
+        match rustix::thread::set_thread_groups(&[]) {
+            Ok(()) | Err(Errno::PERM) => {}
+            other => other.step(Phase::Enter, 0, || "setgroups([])".into())?,
+        }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(Phase::Enter, 0, || "setgid(0)".into())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step(Phase::Enter, 0, || "setuid(0)".into())

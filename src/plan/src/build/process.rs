@@ -12,6 +12,8 @@ use crate::steps::{CapSets, Console, Credentials, Exec, ProcessPlan, RlimitStep,
 pub struct ProcessContext<'a> {
     /// The container has a seccomp filter.
     pub has_seccomp: bool,
+    /// `run.oci.keep_original_groups`: the groups of the config count for nothing.
+    pub keep_groups: bool,
     /// The user namespace's owner gave up setgroups(2).
     pub setgroups_denied: bool,
     /// Descriptors from 3 on that stay open.
@@ -33,6 +35,7 @@ impl<'a> ProcessContext<'a> {
     pub fn bare(env: &'a BTreeMap<String, String>) -> Self {
         ProcessContext {
             has_seccomp: false,
+            keep_groups: false,
             setgroups_denied: false,
             preserve_fds: 0,
             env,
@@ -51,7 +54,7 @@ pub fn plan_process(
 ) -> Result<(ProcessPlan, Vec<RlimitStep>), Invalid> {
     let no_new_privileges = process.no_new_privileges.unwrap_or(false);
     let groups = &process.user.additional_gids;
-    if context.setgroups_denied && !groups.is_empty() {
+    if context.setgroups_denied && !context.keep_groups && !groups.is_empty() {
         return Err(Invalid::new(
             ".process.user.additionalGids",
             "cannot set additional groups in a rootless container that maps a single id",
@@ -71,7 +74,7 @@ pub fn plan_process(
         credentials: Credentials {
             uid: process.user.uid,
             gid: process.user.gid,
-            groups: (!context.setgroups_denied).then(|| groups.clone()),
+            groups: (!context.setgroups_denied && !context.keep_groups).then(|| groups.clone()),
             caps: process.capabilities.as_ref().map(cap_sets).unwrap_or_default(),
         },
         exec: Exec {

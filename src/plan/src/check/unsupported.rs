@@ -3,6 +3,7 @@
 //! no Linux runtime applies, is not read at all.)
 
 use super::Warning;
+use crate::facts::HostFacts;
 use crate::invalid::Invalid;
 use crate::spec::{Linux, Process, Spec};
 
@@ -17,9 +18,6 @@ const PROCESS: &[Field<Process>] = &[
     ("selinuxLabel", |p| !p.selinux_label.is_empty()),
 ];
 
-/// Fields of `.linux`.
-const LINUX: &[Field<Linux>] = &[("mountLabel", |l| !l.mount_label.is_empty())];
-
 fn refuse<T>(at: &str, part: &T, table: &[Field<T>]) -> Result<(), Invalid> {
     match table.iter().find(|(_, asked)| asked(part)) {
         Some((field, _)) => Err(Invalid::new(format!("{at}.{field}"), WHY)),
@@ -32,18 +30,31 @@ pub(super) fn process(process: &Process, at: &str) -> Result<(), Invalid> {
 }
 
 pub(super) fn unsupported(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Invalid> {
-    if let Some(part) = &spec.process {
-        process(part, ".process")?;
-    }
-    match &spec.linux {
-        Some(linux) => refuse(".linux", linux, LINUX),
+    match &spec.process {
+        Some(part) => process(part, ".process"),
         None => Ok(()),
     }
+}
+
+/// `.linux.mountLabel` is SELinux's: without it there is nothing to label.
+pub(crate) fn mount_label(
+    linux: &Linux,
+    facts: &HostFacts,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), Invalid> {
+    let at = ".linux.mountLabel";
+    match (linux.mount_label.is_empty(), facts.selinux) {
+        (true, _) => {}
+        (false, true) => return Err(Invalid::new(at, WHY)),
+        (false, false) => warnings.push(Warning::new(at, "ignored, SELinux is off on this machine")),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{process_table, table};
+    use super::*;
 
     #[test]
     fn fields_that_are_not_applied_are_refused() {
@@ -52,10 +63,18 @@ mod tests {
             let expected = format!(".process.{field}: not supported by this version of creel");
             process_table(&[(&format!(r#"{{"{field}": {value}}}"#), &expected)]);
         }
-        table(&[(
-            r#"{"linux": {"mountLabel": "a:b:c"}}"#,
-            ".linux.mountLabel: not supported by this version of creel",
-        )]);
+    }
+
+    #[test]
+    fn a_mount_label_needs_selinux_to_mean_anything() {
+        let linux = Linux { mount_label: "a:b:c".into(), ..Linux::default() };
+        let mut warnings = Vec::new();
+        mount_label(&linux, &HostFacts::ROOT, &mut warnings).expect("nothing to label");
+        assert_eq!(warnings.len(), 1);
+        let facts = HostFacts { selinux: true, ..HostFacts::ROOT };
+        let invalid = mount_label(&linux, &facts, &mut warnings).expect_err("not applied");
+        assert_eq!(invalid.at, ".linux.mountLabel");
+        mount_label(&Linux::default(), &facts, &mut warnings).expect("no label");
     }
 
     #[test]

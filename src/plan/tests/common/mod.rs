@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 /// An ordinary user of the host.
 pub const USER: HostFacts =
-    HostFacts { euid: 1000, egid: 1000, in_user_namespace: false, setgroups_denied: false };
+    HostFacts { euid: 1000, egid: 1000, in_user_namespace: false, setgroups_denied: false, selinux: false };
 /// root of a user namespace: a runtime inside a container, or under `podman unshare`.
 pub const NESTED: HostFacts =
-    HostFacts { euid: 0, egid: 0, in_user_namespace: true, setgroups_denied: false };
+    HostFacts { euid: 0, egid: 0, in_user_namespace: true, setgroups_denied: false, selinux: false };
 
 /// One line of the matrix.
 pub struct Case {
@@ -162,6 +162,12 @@ fn features() -> Vec<Case> {
     ] {
         push(&mut odd, "/mounts", one);
     }
+    let mut annotated = kubernetes();
+    let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    set(&mut annotated, "/linux/uidMappings", maps.clone());
+    set(&mut annotated, "/linux/gidMappings", maps);
+    push(&mut annotated, "/linux/namespaces", json!({ "type": "user" }));
+    set(&mut annotated, "/annotations", json!({ "run.oci.keep_original_groups": "1", "org.x": "y" }));
     let mut hooks = json!({});
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
         hooks[kind] = json!([{ "path": format!("/usr/libexec/{kind}"), "args": [kind], "timeout": 5 }]);
@@ -182,6 +188,7 @@ fn features() -> Vec<Case> {
         Case::new("time-namespace", still),
         Case::new("time-offsets", clocks),
         Case::new("no-mount-namespace", bare),
+        Case::new("annotations-of-crun", annotated),
         Case::new("mounts-without-namespace", hosts_own),
         Case::new("mounts-of-crun", odd),
         Case::new("terminal", with("/process/terminal", json!(true))),
