@@ -105,7 +105,7 @@ fn a_compiled_filter_takes_the_place_of_the_profile() {
     container.bundle.set("linux/seccomp", json!({ "defaultAction": "SCMP_ACT_KILL" }));
     assert_eq!(container.seen("call=chroot")["call"]["chroot"], "EXDEV");
     container.bundle.set("annotations", json!({ "run.oci.seccomp_bpf_data": "AAAA" }));
-    container.create_fails().creel_says(&[".annotations[\"run.oci.seccomp_bpf_data\"]"]);
+    container.create_fails().creel_says(&["run.oci.seccomp_bpf_data", "instructions"]);
 }
 
 #[test]

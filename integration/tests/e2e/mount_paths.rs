@@ -99,7 +99,7 @@ fn file_system_options_of_a_bind_mount_are_ignored_with_a_warning() {
     container.bundle.probe("access=/mnt");
     let output = container.run().ok();
     assert_eq!(output.json()["access"]["/mnt"]["write"], "EROFS");
-    output.creel_says(&["level=warning", ".mounts[6].options[1]"]);
+    assert!(!is_creel() || output.stderr.contains(".mounts[6].options[1]"), "{output}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::json;
 
 /// What the runtime is run behind: a network namespace of its own with a pair of devices.
 const DEVICES: &str = "ip link add veth7 address 02:00:00:00:00:07 mtu 1400 type veth peer name veth8 && \
-    ip addr add 192.0.2.7/24 dev veth7 && ip addr add 192.0.2.8/24 scope link dev veth7 && \
+    ip addr add 192.0.2.7/24 dev veth7 && ip addr add 198.51.100.8/24 scope link dev veth7 && \
     ip -6 addr add 2001:db8::7/64 dev veth7 nodad && ip link set veth7 up && ip link set veth8 up && ";
 
 fn has_veth() -> bool {
@@ -33,7 +33,7 @@ fn a_device_moves_with_its_addresses_and_a_new_name() {
     }
     assert!(seen.ends_with("\n2\n"), "{seen}");
     // Of link scope, so not the container's.
-    assert!(!seen.contains("192.0.2.8") && !seen.contains("veth7"), "{seen}");
+    assert!(!seen.contains("198.51.100.8") && !seen.contains("veth7"), "{seen}");
 }
 
 #[test]
