@@ -7,6 +7,9 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 
 use crate::cgroups;
 
+/// Directory of the runtime's root that belongs to no container: its compiled seccomp filters.
+pub const KEPT_FILTERS: &str = "@seccomp";
+
 /// Everything outside the scratch directory's own files that still carries the test's name.
 #[derive(Debug, Default)]
 pub struct Leaks {
@@ -26,6 +29,7 @@ impl Leaks {
     pub fn of(name: &str, root: &Path, mounts_before: &[String]) -> Leaks {
         let mounts = mounts();
         let state = fs::read_dir(root).into_iter().flatten().flatten();
+        let state = state.filter(|entry| entry.file_name() != KEPT_FILTERS);
         Leaks {
             mounts: mounts.into_iter().filter(|mount| !mounts_before.contains(mount)).collect(),
             cgroups: cgroups::named(name),

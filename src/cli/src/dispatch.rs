@@ -113,7 +113,6 @@ fn one_line(error: Error) -> String {
 }
 
 fn create(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
-    creel_container::protect_own_binary().map_err(one_line)?;
     globals.keep_root(&runtime.root)?;
     let request = request::create(id, words)?;
     creel_container::create(runtime, &request).map_err(one_line)?;
@@ -121,7 +120,6 @@ fn create(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> 
 }
 
 fn run_container(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
-    creel_container::protect_own_binary().map_err(one_line)?;
     globals.keep_root(&runtime.root)?;
     let request = request::create(id, words)?;
     if words.has("dry-run") {
@@ -142,7 +140,6 @@ fn kill(runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
 
 fn exec(runtime: &Runtime, words: &Words<'_>) -> Result<u8, Failure> {
     let failed = |why: &dyn std::fmt::Display| Failure::new(format!("exec failed: {why}")).code(EXEC_FAILED);
-    creel_container::protect_own_binary().map_err(|error| failed(&error))?;
     let request = request::id(&words.operands).and_then(|id| request::exec(id, words));
     let request = request.map_err(|why| failed(&why))?;
     creel_container::exec(runtime, &request).map_err(|error| failed(&error))

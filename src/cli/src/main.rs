@@ -5,6 +5,8 @@
 //! absolute, and the lifecycle in `creel-container` does the work. Flags, messages and exit codes are runc's where an engine or a script can see them; what
 //! differs is in docs/runc-compat.md.
 
+#![cfg_attr(not(test), no_main)]
+
 mod commands;
 mod companion;
 mod dispatch;
@@ -22,13 +24,35 @@ mod update;
 mod version;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+#[cfg(not(test))]
+use std::ffi::c_int;
 
 use crate::globals::Globals;
 use crate::log::Log;
 use crate::program::{Failure, Program};
 
-fn main() -> ExitCode {
+/// What the C library calls. The standard library's own start would look for the stack's limits in
+/// /proc/self/maps and set up a handler for their overflow, which takes longer than `state` does of
+/// its own; what it does beside that is done here. The arguments reach [`std::env::args_os`] anyway.
+#[cfg(not(test))]
+#[allow(unsafe_code, reason = "the name is the C library's, and nothing else has it")]
+#[unsafe(no_mangle)]
+extern "C" fn main() -> c_int {
+    // A standard stream that the caller closed must not become the first file that is opened; a closed
+    // pipe is an error of write(2).
+    if creel_sys::fd::open_standard_streams().is_err() {
+        return 1;
+    }
+    creel_sys::process::ignore_broken_pipes();
+    run().into()
+}
+
+#[cfg(test)]
+fn main() {
+    run();
+}
+
+fn run() -> u8 {
     let argv: Vec<OsString> = std::env::args_os().collect();
     let program = Program::of(argv.first());
     let (globals, command_line) = match Globals::scan(argv.get(1..).unwrap_or_default()) {
@@ -47,17 +71,17 @@ fn main() -> ExitCode {
     // What comes before the command goes along to a program that runs containers through this one.
     let words = argv.get(1..argv.len() - command_line.len()).unwrap_or_default();
     match dispatch::run(&program, &globals, words, command_line) {
-        Ok(code) => ExitCode::from(code),
+        Ok(code) => code,
         Err(failure) => report(log, &failure),
     }
 }
 
 /// Says once what went wrong: usage help on stdout, the message in the log, and bare on stderr
 /// when the log is elsewhere, where conmon and a shell user look for it.
-fn report(log: &Log, failure: &Failure) -> ExitCode {
+fn report(log: &Log, failure: &Failure) -> u8 {
     if let Some(usage) = &failure.usage {
         output::best_effort(usage);
     }
     log.error(&failure.message);
-    ExitCode::from(failure.code)
+    failure.code
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
-use creel_jail::{CgroupView, Child, Failed, Filter, InitResources, Setup, V1Hierarchy};
+use creel_jail::{CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
 use creel_plan::annotations;
 use creel_plan::facts::{HostFacts, Request};
 use creel_plan::names::NamespaceKind;
@@ -16,11 +16,13 @@ use creel_plan::spec::{Resources, Spec};
 use creel_plan::steps::{HookStep, OldGroups, Plan};
 use creel_seccomp::Program;
 
+use crate::filter::Filter;
+use crate::protect::protect_own_binary;
 use crate::resctrl;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
-use crate::store::{CGROUP, EXEC, FILTER, INIT, STATE, StateDir};
+use crate::store::{CGROUP, EXEC, INIT, STATE, StateDir};
 use crate::undo::Undo;
 use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
 
@@ -35,6 +37,8 @@ pub enum Then {
 
 /// `create`
 pub fn create(runtime: &Runtime, request: &CreateRequest) -> Result<(), Error> {
+    // Let go last, when init works on its own.
+    let _protection = protect_own_binary()?;
     let draft = Draft::read(runtime, request, true)?;
     let dir = StateDir::make(&runtime.root, &request.id)?;
     let made = make(runtime, request, &draft, &dir, Then::Wait)?;
@@ -56,7 +60,7 @@ pub struct Draft {
     /// The decision.
     pub plan: Plan,
     facts: HostFacts,
-    filter: Option<Program>,
+    filter: Option<Filter>,
 }
 
 impl Draft {
@@ -92,9 +96,9 @@ impl Draft {
         }
         check_terminal(planned.plan.init.console.is_some(), detached, request)?;
         check_rootfs(&spec, &request.bundle)?;
-        let filter = compile_filter(&spec)?;
+        let filter = filter_of(&spec, runtime)?;
         if let Some(filter) = &filter {
-            tracing::debug!("seccomp filter flags: {}", filter.flags);
+            tracing::debug!("seccomp filter flags: {}", filter.compiled.program.flags);
         }
         Ok(Draft { spec, plan: planned.plan, facts, filter })
     }
@@ -109,21 +113,20 @@ impl Draft {
     }
 }
 
-/// Who gets the notify descriptor: `run.oci.seccomp.receiver` where the profile names nobody.
-fn listener(spec: &Spec) -> String {
-    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
-    let named = seccomp.map(|s| s.listener_path.as_str()).filter(|path| !path.is_empty());
-    let receiver = || annotations::read(&spec.annotations).ok()?.seccomp_receiver;
-    named.or_else(receiver).unwrap_or_default().to_string()
-}
-
 /// The filter of `run.oci.seccomp_bpf_data`, else that of the profile.
-fn compile_filter(spec: &Spec) -> Result<Option<Program>, Error> {
+fn filter_of(spec: &Spec, runtime: &Runtime) -> Result<Option<Filter>, Error> {
     let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
     if let Some(text) = annotations::read(&spec.annotations)?.seccomp_bpf {
-        return Ok(Some(Program::from_base64(text, seccomp)?));
+        return Filter::given(text, seccomp).map(Some);
     }
-    Ok(seccomp.filter(|s| s.is_enabled()).map(creel_seccomp::compile).transpose()?)
+    seccomp.filter(|s| s.is_enabled()).map(|text| Filter::of(text, &runtime.root)).transpose()
+}
+
+/// Who gets the notify descriptor: `run.oci.seccomp.receiver` where the profile names nobody.
+fn listener(draft: &Draft) -> String {
+    let named = draft.filter.as_ref().map(|f| f.compiled.listener_path.as_str());
+    let receiver = || annotations::read(&draft.spec.annotations).ok()?.seccomp_receiver;
+    named.filter(|path| !path.is_empty()).or_else(receiver).unwrap_or_default().to_string()
 }
 
 fn host_facts(spec: &Spec) -> HostFacts {
@@ -146,7 +149,7 @@ fn has_selinux() -> bool {
 
 /// The initial user namespace maps every id to itself (user_namespaces(7)).
 fn in_user_namespace() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let map = crate::store::read_proc("/proc/self/uid_map").unwrap_or_default();
     let mut fields = map.split_whitespace();
     [fields.next(), fields.next(), fields.next()] != [Some("0"), Some("0"), Some("4294967295")]
 }
@@ -217,7 +220,7 @@ pub fn make<'a>(
     let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
     let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
         .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
-    dir.write(CGROUP, &intended)?;
+    dir.write_early(CGROUP, &intended)?;
     let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: &writes };
     let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
@@ -229,7 +232,7 @@ pub fn make<'a>(
     resctrl.iter().for_each(|group| undo.resctrl(group));
 
     let state = State { resctrl, ..new_state(request, draft, &cgroup) };
-    save(dir, draft, &state)?;
+    save(&runtime.root, dir, draft, &state)?;
     undo.hooks(&plan.host.poststop, hook_state(&state, 0));
     if let Some(rootfs) = plan.init.rootfs.as_ref().filter(|rootfs| rootfs.is_of_the_host()) {
         undo.host_mount(&rootfs.path);
@@ -239,7 +242,7 @@ pub fn make<'a>(
         joins: creel_jail::open_joins(&plan.host.joins)?,
         cgroup_tasks: cgroup.join_fds()?,
         cgroup_view: cgroup_view(&host, &state.cgroup, plan),
-        filter: draft.filter.as_ref().map(jail_filter),
+        filter: draft.filter.as_ref().map(|filter| jail_filter(&filter.compiled.program)),
         gate: if then == Then::Wait { Some(dir.make_gate()?) } else { None },
         ..InitResources::default()
     };
@@ -266,7 +269,7 @@ pub fn make<'a>(
         socket.send(b"pidfd", child.pidfd())?;
     }
     let init = Init::of(child.pid()).ok_or_else(|| Failed::said("init vanished before it was started"))?;
-    dir.write(INIT, format_init(init).as_bytes())?;
+    dir.note(INIT, &format_init(init))?;
     if let Some(path) = &request.pid_file {
         write_pid_file(path, init.pid)?;
     }
@@ -325,7 +328,7 @@ fn is_rootless(runtime: &Runtime, facts: &HostFacts) -> bool {
 
 fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
     let Draft { spec, plan, .. } = draft;
-    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+    let filter = draft.filter.as_ref().map(|filter| &filter.compiled);
     State {
         oci_version: spec.oci_version.clone(),
         id: request.id.clone(),
@@ -345,8 +348,8 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
             limits_by_host: plan.host.open_sources,
             umask: plan.init.seal.umask,
             has_seccomp: draft.filter.is_some(),
-            listener_path: listener(spec),
-            listener_metadata: seccomp.map(|s| s.listener_metadata.clone()).unwrap_or_default(),
+            listener_path: listener(draft),
+            listener_metadata: filter.map(|f| f.listener_metadata.clone()).unwrap_or_default(),
             memory_policy: spec.linux.as_ref().and_then(|l| l.memory_policy.clone()),
             personality: spec.linux.as_ref().and_then(|l| l.personality.clone()),
             limited_cpus: spec.linux.as_ref().is_some_and(creel_plan::build::limits_cpus),
@@ -370,27 +373,26 @@ fn has_new_namespace(spec: &Spec, wanted: NamespaceKind) -> bool {
     namespaces(spec).any(|(kind, new)| kind == wanted && new)
 }
 
-fn save(dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
+fn save(root: &Path, dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
     let corrupt = |e: serde_json::Error| Error::Corrupt { path: dir.file(STATE), why: e.to_string() };
-    dir.write(STATE, &serde_json::to_vec(state).map_err(corrupt)?)?;
     if let Some(process) = &draft.spec.process {
-        dir.write(EXEC, &serde_json::to_vec(process).map_err(corrupt)?)?;
+        dir.write_early(EXEC, &serde_json::to_vec(process).map_err(corrupt)?)?;
     }
-    match &draft.filter {
-        Some(filter) => dir.write(FILTER, &filter.to_bytes()),
-        None => Ok(()),
+    if let Some(filter) = &draft.filter {
+        filter.save(dir, root)?;
     }
+    dir.write(STATE, &serde_json::to_vec(state).map_err(corrupt)?)
 }
 
 /// The filter as the kernel takes it.
-pub fn jail_filter(program: &Program) -> Filter {
+pub fn jail_filter(program: &Program) -> creel_jail::Filter {
     let instruction = |i: &creel_seccomp::SockFilter| creel_sys::seccomp::Instruction {
         code: i.code,
         jt: i.jt,
         jf: i.jf,
         k: i.k,
     };
-    Filter { program: program.filter.iter().map(instruction).collect(), flags: program.flags }
+    creel_jail::Filter { program: program.filter.iter().map(instruction).collect(), flags: program.flags }
 }
 
 /// What a mount of type cgroup will show.

@@ -14,6 +14,7 @@ use creel_plan::steps::{OldGroups, RlimitStep};
 
 use crate::create::{jail_filter, write_pid_file};
 use crate::foreground::{Signals, Waiter};
+use crate::protect::protect_own_binary;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::Container;
@@ -22,6 +23,7 @@ use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit};
 
 /// `exec`. The process's exit code, 0 when detached.
 pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
+    let protection = protect_own_binary()?;
     let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
     let container = Container::open(runtime, &request.id)?;
     let init = container.living_init().ok_or(Error::Status("cannot exec in a stopped container"))?;
@@ -85,6 +87,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     // Before the program can ask for it.
     console.iter().for_each(crate::terminal::copy_size);
     let pidfd = child.start()?;
+    drop(protection);
     if request.detach {
         return Ok(0);
     }
@@ -178,9 +181,9 @@ fn filter(container: &Container) -> Result<Option<Filter>, Error> {
         return Ok(None);
     }
     let bytes = container.dir.read(FILTER)?;
-    let program = creel_seccomp::Program::from_bytes(&bytes)
+    let compiled = creel_seccomp::Compiled::from_bytes(&bytes)
         .map_err(|e| Error::Corrupt { path: container.dir.file(FILTER), why: e.to_string() })?;
-    Ok(Some(jail_filter(&program)))
+    Ok(Some(jail_filter(&compiled.program)))
 }
 
 fn read_process(container: &Container, wanted: &ExecProcess) -> Result<Process, Error> {

@@ -8,7 +8,7 @@
 //!       state.json          what every later command needs; written before init is born
 //!       exec.json           the process section, for `exec` with flags
 //!       seccomp.bpf         the compiled filter, for `exec`
-//!       init                pid and start time; its presence ends the making
+//!       init                pid and start time, noted as a link; its presence ends the making
 //!       exec.fifo           init waits here until `start` writes; present until then
 //!       exec.report         why init could not execute its program
 //!       notify/             sd_notify socket, with NOTIFY_SOCKET
@@ -20,6 +20,7 @@ mod create;
 mod delete;
 mod error;
 mod exec;
+mod filter;
 mod foreground;
 mod inherit;
 mod kill;
@@ -48,7 +49,6 @@ pub use error::Error;
 pub use exec::exec;
 pub use kill::kill;
 pub use pause::{pause, resume};
-pub use protect::protect_own_binary;
 pub use ps::pids;
 pub use run::run;
 pub use start::start;

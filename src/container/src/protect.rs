@@ -3,14 +3,15 @@
 //! A process of a container may come to hold /proc/PID/exe of creel: by an entry point that is
 //! `#!/proc/self/exe`, or by looking at an exec in the moment before its program runs. Through it a
 //! container's root could write to the host's file once nobody executes it. So creel runs from a
-//! read-only mount of its own file: a detached clone, made by one mount_setattr(2) and entered by
-//! one execve. Where the file already lies on a read-only mount nothing is done.
+//! read-only mount of its own file: a detached clone, made by one mount_setattr(2), on which it moves
+//! its mappings; or which it executes, where the kernel does not allow the move (docs/design/0012).
+//! Where the file already lies on a read-only mount nothing is done.
 //!
 //! An ordinary user cannot write to root's file through any descriptor; only if it could, a sealed
 //! copy in memory is executed instead, since mounts are not for it to make.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 use creel_sys::Errno;
@@ -25,18 +26,34 @@ const OWN: &str = "/proc/self/exe";
 /// MOUNT_ATTR_RDONLY
 const RDONLY: u64 = 1;
 
+/// The detached mount that the process runs from. Dropping it waits for a grace period of the kernel's
+/// (namespace_unlock), so that is best done while somebody else works; the process runs on from it.
+#[derive(Debug)]
+pub struct Protection {
+    _tree: Option<OwnedFd>,
+}
+
+impl Protection {
+    const NONE: Protection = Protection { _tree: None };
+}
+
 /// Makes sure that the running binary cannot be written to through /proc/self/exe. On return the
 /// process is protected; it may have executed itself anew.
-pub fn protect_own_binary() -> Result<(), Error> {
+pub fn protect_own_binary() -> Result<Protection, Error> {
     let mount = rustix::fs::statvfs(OWN).map_err(Error::file("statvfs", OWN))?;
     if mount.f_flag.contains(StatVfsMountFlags::RDONLY) {
-        return Ok(());
+        return Ok(Protection::NONE);
     }
     let protected = match readonly_clone() {
-        Ok(clone) => clone,
+        Ok(tree) => {
+            if run_from(&tree).is_ok() {
+                return Ok(Protection { _tree: Some(tree) });
+            }
+            tree
+        }
         Err(Errno::PERM | Errno::NOSYS | Errno::INVAL) => {
             if is_sealed()? || !is_writable()? {
-                return Ok(());
+                return Ok(Protection::NONE);
             }
             sealed_copy().map_err(Error::file("copy", OWN))?
         }
@@ -63,6 +80,13 @@ fn readonly_clone() -> Result<OwnedFd, Errno> {
     let tree = open_tree(CWD, OWN, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
     mount_setattr(tree.as_fd(), false, &MountAttr { attr_set: RDONLY, ..MountAttr::default() })?;
     Ok(tree)
+}
+
+/// A detached file can be mapped only by an opening that reads, which its magic link gives.
+fn run_from(tree: &OwnedFd) -> Result<(), Errno> {
+    let path = format!("/proc/self/fd/{}", tree.as_raw_fd());
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    creel_sys::own_binary::replace(file.as_fd())
 }
 
 /// Already the copy: a sealed memfd. Another file has no seals (EINVAL).

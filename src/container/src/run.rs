@@ -3,12 +3,14 @@
 use crate::create::{Draft, Made, Then, make};
 use crate::foreground::{Signals, Waiter};
 use crate::notify::Proxy;
+use crate::protect::protect_own_binary;
 use crate::state::{Container, hook_state};
 use crate::store::StateDir;
 use crate::{CreateRequest, Error, RunMode, Runtime, delete, start};
 
 /// `run`. The container's exit code, 0 when detached.
 pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<u8, Error> {
+    let protection = protect_own_binary()?;
     let detached = matches!(mode, RunMode::Detached);
     let draft = Draft::read(runtime, request, detached)?;
     // From here on an interrupt must not leave a half-made container: in the foreground signals wait
@@ -23,6 +25,7 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     // Before the program can ask for it.
     console.iter().for_each(crate::terminal::copy_size);
     let pidfd = child.start()?;
+    drop(protection);
     // From now on the container can be stopped, deleted and entered by others.
     dir.unlock();
     if !draft.poststart().is_empty() {

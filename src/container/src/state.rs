@@ -131,8 +131,7 @@ impl Init {
 
 /// State letter and start time of /proc/PID/stat.
 fn process_stat(pid: i32) -> Option<(char, u64)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&text)
+    parse_stat(&crate::store::read_proc(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The command name, in parentheses, may hold anything; the fields count from after the last one.
@@ -169,7 +168,7 @@ impl Container {
         let text = dir.read(STATE)?;
         let state = serde_json::from_slice(&text)
             .map_err(|e| Error::Corrupt { path: dir.file(STATE), why: e.to_string() })?;
-        let init = match dir.read(INIT) {
+        let init = match dir.noted(INIT) {
             Ok(text) => Some(parse_init(&text).ok_or_else(|| Error::Corrupt {
                 path: dir.file(INIT),
                 why: "not a pid and a start time".into(),
@@ -247,7 +246,7 @@ pub fn hook_state(state: &State, pid: i32) -> HookState {
 
 /// `PID STARTTIME`
 pub fn format_init(init: Init) -> String {
-    format!("{} {}\n", init.pid, init.start_time)
+    format!("{} {}", init.pid, init.start_time)
 }
 
 fn parse_init(text: &[u8]) -> Option<Init> {

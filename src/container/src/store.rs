@@ -143,6 +143,30 @@ impl StateDir {
         rustix::fs::renameat(&self.fd, &draft, &self.fd, name).map_err(Error::file("rename", at()))
     }
 
+    /// Writes a file that readers look for only once [`STATE`] is in place.
+    pub fn write_early(&self, name: &str, data: &[u8]) -> Result<(), Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let at = || self.file(name);
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o600))
+            .map_err(Error::file("create", at()))?;
+        write_all(&fd, data).map_err(Error::file("write", at()))
+    }
+
+    /// Notes a few words under a name, at once or not at all: as the target of a symbolic link, which
+    /// is made and read by one system call.
+    pub fn note(&self, name: &str, words: &str) -> Result<(), Error> {
+        rustix::fs::symlinkat(words, &self.fd, name).map_err(Error::file("symlink", self.file(name)))
+    }
+
+    /// What was noted; NotFound when nothing was.
+    pub fn noted(&self, name: &str) -> Result<Vec<u8>, Error> {
+        match rustix::fs::readlinkat(&self.fd, name, Vec::with_capacity(64)) {
+            Ok(words) => Ok(words.into_bytes()),
+            Err(Errno::NOENT) => Err(Error::NotFound),
+            Err(errno) => Err(Error::File { call: "readlink", path: self.file(name), errno }),
+        }
+    }
+
     /// Whether a file is there.
     pub fn has(&self, name: &str) -> bool {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
@@ -235,6 +259,14 @@ const FILES: [&str; 7] = [STATE, EXEC, FILTER, INIT, FIFO, REPORT, CGROUP];
 fn make_root(root: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(Error::io("mkdir", root))
+}
+
+/// A file of procfs that is made anew by each read, of less than a page: one read gets all of it.
+pub fn read_proc(path: &str) -> Result<String, Errno> {
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut buffer = [0u8; 4096];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
+    Ok(String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned())
 }
 
 /// write(2) until all is written.

@@ -106,20 +106,6 @@ impl Root {
         self.open(path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty())
     }
 
-    /// Parent directory (made if missing) and last component of a path. The component may be a link:
-    /// callers use NOFOLLOW calls on it.
-    pub fn parent(&self, path: &str) -> Result<(OwnedFd, OsString)> {
-        let path = Path::new(path);
-        let name = path.file_name().ok_or(Errno::INVAL)?.to_os_string();
-        let parent = path.parent().and_then(Path::to_str).ok_or(Errno::INVAL)?;
-        let parent = if relative(parent) == "." {
-            self.open("/", OFlags::PATH, ResolveFlags::empty())?
-        } else {
-            self.directory(parent)?
-        };
-        Ok((parent, name))
-    }
-
     /// Makes `path` and every missing directory on the way, following links inside the root, dangling ones
     /// included: their target is what gets made, as mkdir -p in a chroot would not, but as images
     /// with `/var/run -> /run` and no `/run`, or `/etc/resolv.conf -> /run/resolv.conf`, need.
@@ -185,20 +171,50 @@ impl Root {
             None => self.open("/", OFlags::PATH, ResolveFlags::empty()),
         }
     }
+}
+
+/// Parent directories of names that are made one after the other, mostly in the same one.
+pub struct Parents<'r> {
+    root: &'r Root,
+    last: Option<(String, OwnedFd)>,
+}
+
+impl<'r> Parents<'r> {
+    /// Below `root`.
+    pub fn new(root: &'r Root) -> Self {
+        Parents { root, last: None }
+    }
+
+    /// Parent directory (made if missing) and last component of a path. The component may be a link:
+    /// callers use NOFOLLOW calls on it.
+    pub fn of(&mut self, path: &str) -> Result<(BorrowedFd<'_>, OsString)> {
+        let path = Path::new(path);
+        let name = path.file_name().ok_or(Errno::INVAL)?.to_os_string();
+        let parent = path.parent().and_then(Path::to_str).ok_or(Errno::INVAL)?;
+        if self.last.as_ref().is_none_or(|(last, _)| last != parent) {
+            let dir = if relative(parent) == "." {
+                self.root.open("/", OFlags::PATH, ResolveFlags::empty())?
+            } else {
+                self.root.directory(parent)?
+            };
+            self.last = Some((parent.to_owned(), dir));
+        }
+        self.last.as_ref().map(|(_, dir)| (dir.as_fd(), name)).ok_or(Errno::INVAL)
+    }
 
     /// Makes a link unless something of that name exists.
-    pub fn link(&self, path: &str, target: &str) -> Result<()> {
-        let (parent, name) = self.parent(path)?;
-        match rustix::fs::symlinkat(target, &parent, name.as_os_str()) {
+    pub fn link(&mut self, path: &str, target: &str) -> Result<()> {
+        let (parent, name) = self.of(path)?;
+        match rustix::fs::symlinkat(target, parent, name.as_os_str()) {
             Err(Errno::EXIST) => Ok(()),
             other => other,
         }
     }
 
     /// Removes a name that is not a directory, if it exists.
-    pub fn remove(&self, path: &str) -> Result<()> {
-        let (parent, name) = self.parent(path)?;
-        match unlinkat(&parent, name.as_os_str(), AtFlags::empty()) {
+    pub fn remove(&mut self, path: &str) -> Result<()> {
+        let (parent, name) = self.of(path)?;
+        match unlinkat(parent, name.as_os_str(), AtFlags::empty()) {
             Err(Errno::NOENT) => Ok(()),
             other => other,
         }

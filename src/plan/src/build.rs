@@ -18,7 +18,7 @@ use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
-use crate::spec::{Hook, Linux, NetDevice, Seccomp, Spec};
+use crate::spec::{Hook, Linux, NetDevice, SeccompText, Spec};
 use crate::steps::{
     Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, NetDeviceStep, OldGroups,
     Plan, RootSwitch, Rootfs, Seal, Sysctl,
@@ -61,7 +61,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let outside = user && !facts.is_rootless();
     let context = ProcessContext {
         has_seccomp: extensions.seccomp_bpf.is_some()
-            || linux.seccomp.as_ref().is_some_and(Seccomp::is_enabled),
+            || linux.seccomp.as_ref().is_some_and(SeccompText::is_enabled),
         keep_groups: extensions.keep_groups,
         setgroups_denied: facts.setgroups_denied
             || id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),

@@ -9,7 +9,7 @@ use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
 use crate::invalid::{Invalid, key_path};
-use crate::spec::{Process, Resources, Spec};
+use crate::spec::{Process, Resources, Seccomp, SeccompText, Spec};
 
 /// Reads config.json. Every version 1.x of the specification is accepted: fields of later ones are
 /// ignored, as the specification asks (config.md, "Extensibility").
@@ -31,6 +31,15 @@ pub fn parse_process(text: &str) -> Result<Process, Invalid> {
 /// Reads the file of `update --resources`: the value of `.linux.resources` as a document of its own.
 pub fn parse_resources(text: &str) -> Result<Resources, Invalid> {
     document(text)
+}
+
+/// Reads `.linux.seccomp`.
+pub fn parse_seccomp(text: &SeccompText) -> Result<Seccomp, Invalid> {
+    const AT: &str = ".linux.seccomp";
+    document(text.as_str()).map_err(|Invalid { at, why, .. }| match at.strip_prefix('.') {
+        Some("") => Invalid::new(AT, why),
+        _ => Invalid::new(format!("{AT}{at}"), why),
+    })
 }
 
 fn document<T: DeserializeOwned>(text: &str) -> Result<T, Invalid> {

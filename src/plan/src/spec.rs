@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 /// Reads `null` as the zero value, as Go's decoder does.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
@@ -290,7 +291,7 @@ document! {
         /// Network devices to move into the container.
         net_devices: BTreeMap<String, NetDevice>,
         /// System call filter.
-        seccomp: Option<Seccomp>,
+        seccomp: Option<SeccompText>,
         /// Propagation of the root mount: shared, slave, private or unbindable, each with `r`.
         rootfs_propagation: String,
         /// Paths hidden from the container.
@@ -620,5 +621,31 @@ impl Seccomp {
     /// zero value, which engines write for "none".
     pub fn is_enabled(&self) -> bool {
         !self.default_action.is_empty() || !self.syscalls.is_empty()
+    }
+}
+
+/// `.linux.seccomp` as it stands in the document. It is most of what engines write, and read only
+/// when no compiled filter for this very text is at hand.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct SeccompText(Box<RawValue>);
+
+impl SeccompText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.get()
+    }
+
+    /// [`Seccomp::is_enabled`], without reading the text where the prefix of every action is in it. A
+    /// text that is wrong asks for a filter; who compiles it reports what is wrong.
+    pub fn is_enabled(&self) -> bool {
+        self.as_str().contains("SCMP_ACT_")
+            || crate::parse::parse_seccomp(self).map_or(true, |seccomp| seccomp.is_enabled())
+    }
+}
+
+impl PartialEq for SeccompText {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
     }
 }

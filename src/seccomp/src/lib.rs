@@ -49,7 +49,7 @@ use profile::Profile;
 pub use error::Error;
 pub use file::FileError;
 pub use names::{libseccomp_version, supported_flags};
-pub use program::{Program, SockFilter};
+pub use program::{Compiled, Program, SockFilter};
 
 /// Compiles a profile for the machine it runs on.
 ///

@@ -28,6 +28,19 @@ pub struct Program {
     pub notify: bool,
 }
 
+/// A filter with what else a container needs of the section that it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    /// The filter.
+    pub program: Program,
+    /// `.linux.seccomp.listenerPath`
+    pub listener_path: String,
+    /// `.linux.seccomp.listenerMetadata`
+    pub listener_metadata: String,
+    /// `.linux.seccomp` as it stands in config.json.
+    pub source: String,
+}
+
 /// SECCOMP_RET_* of `<linux/seccomp.h>`.
 pub(crate) mod ret {
     pub(crate) const KILL_THREAD: u32 = 0x0000_0000;

@@ -35,6 +35,20 @@ pub fn close_all_but(first: RawFd, keep: &[RawFd]) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, from, libc::c_uint::MAX, 0) }).map(drop)
 }
 
+/// Opens /dev/null for each of the standard streams that is closed.
+pub fn open_standard_streams() -> Result<()> {
+    for fd in 0..=2 {
+        // SAFETY: F_GETFD reads a flag; the path is a C string. The descriptor that open(2) returns is
+        // the lowest free one, which is `fd`, and stays open for the life of the process.
+        unsafe {
+            if libc::fcntl(fd, libc::F_GETFD) < 0 {
+                check(libc::c_long::from(libc::open(c"/dev/null".as_ptr(), libc::O_RDWR)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Clears close-on-exec on a descriptor number that the caller does not own as an `OwnedFd`, one of
 /// `--preserve-fds`. EBADF when it is not open.
 pub fn keep_on_exec(fd: RawFd) -> Result<()> {

@@ -9,6 +9,7 @@ pub mod keys;
 pub mod limits;
 pub mod mount;
 pub mod net;
+pub mod own_binary;
 pub mod process;
 pub mod sched;
 pub mod seccomp;

@@ -133,8 +133,14 @@ pub fn end_on_signals() {
     }
 }
 
+/// Makes a write to a pipe that nobody reads an error of write(2).
+pub fn ignore_broken_pipes() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
 /// Puts signals into the state that a new program expects: nothing blocked, nothing ignored. Ignored
-/// signals stay ignored over execve(2), and Rust's start-up code ignores SIGPIPE.
+/// signals stay ignored over execve(2), as SIGPIPE would.
 pub fn reset_signals() {
     /// Size of the kernel's sigset_t in bytes; signals are 1 to 64.
     const SIGSET: libc::c_long = 8;

@@ -5,7 +5,7 @@
 //! outside (CVE-2026-41579).
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use creel_plan::steps::{DeviceStep, Phase};
 use creel_sys::Errno;
@@ -13,25 +13,26 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use super::mounts::open_tree_at;
 use crate::error::{Step, StepError};
-use crate::rooted::Root;
+use crate::rooted::{Parents, Root};
 
 pub fn make_nodes(steps: &[DeviceStep], root: &Root) -> Result<(), StepError> {
+    let mut parents = Parents::new(root);
     for (i, step) in steps.iter().enumerate() {
         let (parent, name) =
-            root.parent(&step.path).step(Phase::Devices, i, || format!("directory of {:?}", step.path))?;
+            parents.of(&step.path).step(Phase::Devices, i, || format!("directory of {:?}", step.path))?;
         if step.bind {
-            bind_node(i, step, &parent, &name)?;
+            bind_node(i, step, parent, &name)?;
             continue;
         }
-        match make_node(i, step, &parent, &name) {
-            Err(e) if e.errno == Errno::PERM.raw_os_error() => bind_node(i, step, &parent, &name)?,
+        match make_node(i, step, parent, &name) {
+            Err(e) if e.errno == Errno::PERM.raw_os_error() => bind_node(i, step, parent, &name)?,
             other => other?,
         }
     }
     Ok(())
 }
 
-fn make_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Result<(), StepError> {
+fn make_node(i: usize, step: &DeviceStep, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), StepError> {
     let kind = FileType::from_raw_mode(step.kind);
     let dev = rustix::fs::makedev(step.major, step.minor);
     let mode = Mode::from_raw_mode(step.mode);
@@ -68,7 +69,7 @@ fn make_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Res
 }
 
 /// The host's node of the same path, on what the image has there or on an empty file.
-fn bind_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Result<(), StepError> {
+fn bind_node(i: usize, step: &DeviceStep, parent: BorrowedFd<'_>, name: &OsStr) -> Result<(), StepError> {
     let source = open_tree_at(rustix::fs::CWD, &step.path, false)
         .step(Phase::Devices, i, || format!("bind source {:?}", step.path))?;
     let stat = rustix::fs::fstat(&source).step(Phase::Devices, i, || format!("stat({:?})", step.path))?;
@@ -93,15 +94,16 @@ fn bind_node(i: usize, step: &DeviceStep, parent: &OwnedFd, name: &OsStr) -> Res
 }
 
 pub fn make_links(links: &[(&'static str, &'static str)], root: &Root) -> Result<(), StepError> {
+    let mut parents = Parents::new(root);
     for (i, (path, target)) in links.iter().enumerate() {
         // The container's ptmx is its own devpts' one, whatever the image says.
         if *path == "/dev/ptmx" {
-            root.remove(path).step(Phase::Links, i, || format!("unlink({path:?})"))?;
+            parents.remove(path).step(Phase::Links, i, || format!("unlink({path:?})"))?;
         }
         if *path == "/dev/core" && root.resolve(target).is_err() {
             continue;
         }
-        root.link(path, target).step(Phase::Links, i, || format!("symlink({path:?}, {target:?})"))?;
+        parents.link(path, target).step(Phase::Links, i, || format!("symlink({path:?}, {target:?})"))?;
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ use super::sysctl::PROC_SUPER_MAGIC;
 use super::talk;
 use crate::conversation::{Channel, Order};
 use crate::error::{Step, StepError};
-use crate::rooted::Root;
+use crate::rooted::{Parents, Root};
 
 /// Access time of a mount: a field of three values, and a bit.
 const ATIME_FIELD: u64 = attr::ATIME_MASK | attr::NODIRATIME;
@@ -140,10 +140,11 @@ fn copy_link(i: usize, step: &MountStep, link: &OwnedFd, root: &Root) -> Result<
     let target = rustix::fs::readlinkat(link, "", Vec::new())
         .step(Phase::Mounts, i, || "readlink(bind source)".into())?;
     let call = || format!("symlink({:?}, {target:?})", step.destination);
-    let (parent, name) = root.parent(&step.destination).step(Phase::Mounts, i, call)?;
-    match rustix::fs::symlinkat(&target, &parent, name.as_os_str()) {
+    let mut parents = Parents::new(root);
+    let (parent, name) = parents.of(&step.destination).step(Phase::Mounts, i, call)?;
+    match rustix::fs::symlinkat(&target, parent, name.as_os_str()) {
         Err(Errno::EXIST) => {
-            let there = rustix::fs::readlinkat(&parent, name.as_os_str(), Vec::new());
+            let there = rustix::fs::readlinkat(parent, name.as_os_str(), Vec::new());
             if there.is_ok_and(|there| there == target) { Ok(()) } else { Err(Errno::EXIST) }
         }
         other => other,
