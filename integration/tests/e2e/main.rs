@@ -2,6 +2,8 @@
 //! outside by the harness. They run as root, on the runtime that `CREEL_TEST_RUNTIME` names.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod annotations;
+mod attributes;
 mod bad_input;
 mod cgroup;
 mod cli;
@@ -12,8 +14,10 @@ mod harness;
 mod hooks;
 mod idmap;
 mod lifecycle;
+mod mount_paths;
 mod mounts;
 mod namespaces;
+mod netdev;
 mod paths;
 mod pause;
 mod process;

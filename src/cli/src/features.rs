@@ -20,7 +20,7 @@ const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// Annotations that change what a runtime does: an engine must not take them from an image.
-const UNSAFE_ANNOTATIONS: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
+const UNSAFE_ANNOTATIONS: [&str; 4] = ["bundle", "org.systemd.property.", "org.criu.config", "run.oci."];
 
 /// The runc release whose command line and behaviour creel follows; runc reserves the annotation
 /// for other runtimes to say so.

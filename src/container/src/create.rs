@@ -9,14 +9,16 @@ use std::path::{Path, PathBuf};
 
 use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
 use creel_jail::{CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
+use creel_plan::annotations;
 use creel_plan::facts::{HostFacts, Request};
 use creel_plan::names::NamespaceKind;
 use creel_plan::spec::{Resources, Spec};
-use creel_plan::steps::{HookStep, Plan};
+use creel_plan::steps::{HookStep, OldGroups, Plan};
 use creel_seccomp::Program;
 
 use crate::filter::Filter;
 use crate::protect::protect_own_binary;
+use crate::resctrl;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
@@ -69,7 +71,7 @@ impl Draft {
         let path = request.bundle.join("config.json");
         let text = read_text(&path)?;
         let spec = creel_plan::parse::parse(&text).map_err(|e| in_file(e, &path))?;
-        let facts = host_facts();
+        let facts = host_facts(&spec);
         let mut env = inherit::listen_env(request.listen_fds.as_ref());
         let notify_dir =
             request.notify_socket.as_ref().map(|_| crate::notify::directory(runtime, &request.id));
@@ -94,8 +96,10 @@ impl Draft {
         }
         check_terminal(planned.plan.init.console.is_some(), detached, request)?;
         check_rootfs(&spec, &request.bundle)?;
-        let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref()).filter(|s| s.is_enabled());
-        let filter = seccomp.map(|text| Filter::of(text, &runtime.root)).transpose()?;
+        let filter = filter_of(&spec, runtime)?;
+        if let Some(filter) = &filter {
+            tracing::debug!("seccomp filter flags: {}", filter.compiled.program.flags);
+        }
         Ok(Draft { spec, plan: planned.plan, facts, filter })
     }
 
@@ -109,13 +113,38 @@ impl Draft {
     }
 }
 
-fn host_facts() -> HostFacts {
+/// The filter of `run.oci.seccomp_bpf_data`, else that of the profile.
+fn filter_of(spec: &Spec, runtime: &Runtime) -> Result<Option<Filter>, Error> {
+    let seccomp = spec.linux.as_ref().and_then(|l| l.seccomp.as_ref());
+    if let Some(text) = annotations::read(&spec.annotations)?.seccomp_bpf {
+        return Filter::given(text, seccomp).map(Some);
+    }
+    seccomp.filter(|s| s.is_enabled()).map(|text| Filter::of(text, &runtime.root)).transpose()
+}
+
+/// Who gets the notify descriptor: `run.oci.seccomp.receiver` where the profile names nobody.
+fn listener(draft: &Draft) -> String {
+    let named = draft.filter.as_ref().map(|f| f.compiled.listener_path.as_str());
+    let receiver = || annotations::read(&draft.spec.annotations).ok()?.seccomp_receiver;
+    named.filter(|path| !path.is_empty()).or_else(receiver).unwrap_or_default().to_string()
+}
+
+fn host_facts(spec: &Spec) -> HostFacts {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let in_user_namespace = in_user_namespace();
     // user_namespaces(7): once denied, for ever and for every namespace below.
     let setgroups_denied = in_user_namespace
         && std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
-    HostFacts { euid: uid, egid: gid, in_user_namespace, setgroups_denied }
+    let labels = spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty());
+    HostFacts { euid: uid, egid: gid, in_user_namespace, setgroups_denied, selinux: labels && has_selinux() }
+}
+
+/// Its file system is mounted where SELinux is on (selinux(8)).
+fn has_selinux() -> bool {
+    const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
+    ["/sys/fs/selinux", "/selinux"]
+        .iter()
+        .any(|path| rustix::fs::statfs(*path).is_ok_and(|fs| fs.f_type == SELINUX_MAGIC))
 }
 
 /// The initial user namespace maps every id to itself (user_namespaces(7)).
@@ -182,7 +211,8 @@ pub fn make<'a>(
     let mut undo = Undo::new(dir);
     let plan = &draft.plan;
     let console_socket = request.console_socket.as_deref().map(CallerSocket::connect).transpose()?;
-    let pidfd_socket = request.pidfd_socket.as_deref().map(CallerSocket::connect).transpose()?;
+    let receiver = annotations::read(&draft.spec.annotations)?.pidfd_receiver.map(Path::new);
+    let pidfd_socket = request.pidfd_socket.as_deref().or(receiver).map(CallerSocket::connect).transpose()?;
     if request.notify_socket.is_some() {
         crate::notify::make_directory(dir)?;
     }
@@ -197,9 +227,16 @@ pub fn make<'a>(
     cgroup.apply(&writes)?;
     cgroup.apply_devices(&rules)?;
 
-    let state = new_state(request, draft, &cgroup);
+    let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
+    let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
+    resctrl.iter().for_each(|group| undo.resctrl(group));
+
+    let state = State { resctrl, ..new_state(request, draft, &cgroup) };
     save(&runtime.root, dir, draft, &state)?;
     undo.hooks(&plan.host.poststop, hook_state(&state, 0));
+    if let Some(rootfs) = plan.init.rootfs.as_ref().filter(|rootfs| rootfs.is_of_the_host()) {
+        undo.host_mount(&rootfs.path);
+    }
 
     let mut resources = InitResources {
         joins: creel_jail::open_joins(&plan.host.joins)?,
@@ -214,6 +251,10 @@ pub fn make<'a>(
     let hooks = hook_state(&state, 0);
     let setup = Setup { plan, resources, state: hooks.clone(), cgroup: Cgroup::clone_into(&cgroup)? };
     let mut child = creel_jail::spawn(setup)?;
+    if let (Some(group), Some(rdt), Some(root)) = (&state.resctrl, rdt, resctrl::root()) {
+        group.add(child.pid())?;
+        group.limit(&root, rdt)?;
+    }
     let agent = Agent::new(&state);
     child
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
@@ -297,16 +338,22 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
         annotations: spec.annotations.clone(),
         owner_uid: rustix::process::getuid().as_raw(),
         cgroup: cgroup.record(),
+        resctrl: None,
         namespaces: namespace_flags(spec),
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
         exec: ExecFacts {
             keyring: plan.init.enter.keyring.clone(),
+            keep_groups: plan.init.enter.groups == OldGroups::Keep,
             setgroups_denied: plan.init.process.credentials.groups.is_none(),
             limits_by_host: plan.host.open_sources,
             umask: plan.init.seal.umask,
             has_seccomp: draft.filter.is_some(),
-            listener_path: filter.map(|f| f.listener_path.clone()).unwrap_or_default(),
+            listener_path: listener(draft),
             listener_metadata: filter.map(|f| f.listener_metadata.clone()).unwrap_or_default(),
+            memory_policy: spec.linux.as_ref().and_then(|l| l.memory_policy.clone()),
+            personality: spec.linux.as_ref().and_then(|l| l.personality.clone()),
+            limited_cpus: spec.linux.as_ref().is_some_and(creel_plan::build::limits_cpus),
+            inherits: spec.process.as_ref().is_some_and(crate::exec::is_inherited_from),
         },
         poststart: plan.host.poststart.iter().map(Into::into).collect(),
         poststop: plan.host.poststop.iter().map(Into::into).collect(),

@@ -12,6 +12,7 @@ use creel_plan::steps::HookStep;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::kill::signal_init;
+use crate::resctrl;
 use crate::state::{Container, Init};
 use crate::store::{CGROUP, STATE, StateDir};
 use crate::{Error, Runtime, Status};
@@ -96,6 +97,9 @@ pub fn destroy(container: &Container) -> Result<(), Error> {
     }
     if let Err(error) = cgroup.destroy() {
         errors.push(error.into());
+    }
+    if let Some(Err(error)) = container.state.resctrl.as_ref().map(resctrl::Group::remove) {
+        errors.push(error);
     }
     if errors.is_empty() {
         if let Err(error) = container.dir.destroy() {

@@ -6,10 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use creel_jail::Filter;
 use creel_jail::InitResources;
 use creel_jail::join::{JoinPlan, JoinSetup, open_init, spawn};
-use creel_plan::build::{ProcessContext, plan_console, plan_process};
+use creel_plan::build::{ProcessContext, plan_affinity, plan_console, plan_process};
 use creel_plan::names::NamespaceKind;
+use creel_plan::ranges::Ranges;
 use creel_plan::spec::{Capabilities, Process};
-use creel_plan::steps::RlimitStep;
+use creel_plan::steps::{OldGroups, RlimitStep};
 
 use crate::create::{jail_filter, write_pid_file};
 use crate::foreground::{Signals, Waiter};
@@ -56,15 +57,22 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         resources,
         cgroup: joined.into.as_ref().map(AsFd::as_fd),
     };
+    let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
     let mut child = spawn(setup).map_err(|failed| match init.is_alive() {
         true => Error::Failed(failed),
         // It died while its namespaces were being joined.
         false => Error::Status("cannot exec in a stopped container"),
     })?;
+    if let Some(before) = bound {
+        creel_sys::best_effort(creel_sys::sched::set_affinity(&before));
+    }
     for limit in &limits {
         creel_sys::limits::set(child.pid(), limit.resource, limit.soft, limit.hard).map_err(|errno| {
             creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at)
         })?;
+    }
+    if let Some(group) = container.state.resctrl.as_ref().filter(|group| group.path.exists()) {
+        group.add(child.pid())?;
     }
     let agent = Agent::new(&container.state);
     child.until_ready(&[], &container.hook_state(), &mut |pid, fd| agent.send(pid, "running", fd))?;
@@ -128,9 +136,13 @@ fn plan(
     let context = ProcessContext {
         has_seccomp: facts.has_seccomp,
         setgroups_denied: facts.setgroups_denied,
+        keep_groups: facts.keep_groups,
         preserve_fds,
         env: &env,
         limits_by_host: facts.limits_by_host,
+        memory_policy: facts.memory_policy.as_ref(),
+        personality: facts.personality.as_ref(),
+        limited_cpus: facts.limited_cpus,
     };
     let (plan, limits) = plan_process(process, &context)?;
     let namespaces = container.state.namespaces;
@@ -138,13 +150,30 @@ fn plan(
     let plan = JoinPlan {
         process: plan,
         console: plan_console(process, false),
+        affinity: plan_affinity(process.exec_cpu_affinity.as_ref())?,
         oom_score_adj: process.oom_score_adj.and_then(|score| i32::try_from(score).ok()),
+        groups: if facts.keep_groups { OldGroups::Keep } else { OldGroups::Drop },
         keyring: facts.keyring.clone(),
         namespaces,
         chroot: (!has_mount).then(|| container.state.rootfs.clone()),
         umask: process.user.umask.unwrap_or(facts.umask),
     };
     Ok((plan, limits))
+}
+
+/// Binds this process to the CPUs that the child is to be born with; those that it had before.
+fn bind_to_cpus(cpus: &Ranges) -> Result<Vec<u8>, Error> {
+    let fail = |errno| {
+        creel_jail::Failed::host(format!("sched_setaffinity({cpus})"), errno)
+            .at(".process.execCPUAffinity.initial")
+    };
+    let before = creel_sys::sched::affinity().map_err(fail)?;
+    creel_sys::sched::set_affinity(&cpus.bytes()).map_err(fail)?;
+    let now = creel_sys::sched::affinity().map_err(fail)?;
+    let first = now.iter().take(8).rev().fold(0u64, |mask, byte| mask << 8 | u64::from(*byte));
+    // runc's words for the first process of an exec.
+    tracing::debug!("nsexec: affinity: {first:#x}");
+    Ok(before)
 }
 
 fn filter(container: &Container) -> Result<Option<Filter>, Error> {
@@ -161,14 +190,49 @@ fn read_process(container: &Container, wanted: &ExecProcess) -> Result<Process, 
     match wanted {
         ExecProcess::File(path) => {
             let text = crate::create::read_text(path)?;
-            creel_plan::parse::parse_process(&text).map_err(|e| crate::create::in_file(e, path))
+            let process =
+                creel_plan::parse::parse_process(&text).map_err(|e| crate::create::in_file(e, path))?;
+            let whole = process.capabilities.is_some() && process.no_new_privileges.is_some();
+            if whole && !container.state.exec.inherits {
+                return Ok(process);
+            }
+            Ok(inherit_from(&own_process(container)?, process))
         }
-        ExecProcess::Flags(flags) => {
-            let text = container.dir.read(EXEC)?;
-            let base = serde_json::from_slice(&text)
-                .map_err(|e| Error::Corrupt { path: container.dir.file(EXEC), why: e.to_string() })?;
-            Ok(with_flags(base, flags))
-        }
+        ExecProcess::Flags(flags) => Ok(with_flags(own_process(container)?, flags)),
+    }
+}
+
+/// `.process` of the container.
+fn own_process(container: &Container) -> Result<Process, Error> {
+    let text = container.dir.read(EXEC)?;
+    serde_json::from_slice(&text)
+        .map_err(|e| Error::Corrupt { path: container.dir.file(EXEC), why: e.to_string() })
+}
+
+/// Whether the container's process has what [`inherit_from`] hands on beside capabilities and
+/// noNewPrivileges.
+pub fn is_inherited_from(own: &Process) -> bool {
+    !own.rlimits.is_empty()
+        || !own.apparmor_profile.is_empty()
+        || !own.selinux_label.is_empty()
+        || own.io_priority.is_some()
+        || own.scheduler.is_some()
+        || own.exec_cpu_affinity.is_some()
+}
+
+/// What the file of `exec --process` leaves open is as in the container's own process, as in runc.
+fn inherit_from(own: &Process, process: Process) -> Process {
+    let word = |word: String, own: &String| if word.is_empty() { own.clone() } else { word };
+    Process {
+        capabilities: process.capabilities.or_else(|| own.capabilities.clone()),
+        no_new_privileges: process.no_new_privileges.or(own.no_new_privileges),
+        rlimits: if process.rlimits.is_empty() { own.rlimits.clone() } else { process.rlimits },
+        apparmor_profile: word(process.apparmor_profile, &own.apparmor_profile),
+        selinux_label: word(process.selinux_label, &own.selinux_label),
+        io_priority: process.io_priority.or_else(|| own.io_priority.clone()),
+        scheduler: process.scheduler.or_else(|| own.scheduler.clone()),
+        exec_cpu_affinity: process.exec_cpu_affinity.or_else(|| own.exec_cpu_affinity.clone()),
+        ..process
     }
 }
 
@@ -240,5 +304,19 @@ mod tests {
         let flags = ExecFlags { user: Some((7, None)), ..ExecFlags::default() };
         let process = with_flags(base, &flags);
         assert_eq!((process.user.uid, process.user.gid), (7, 5));
+    }
+
+    #[test]
+    fn a_process_file_takes_over_what_it_leaves_open() {
+        let own = r#"{"capabilities": {"bounding": ["CAP_KILL"]}, "noNewPrivileges": true,
+            "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}],
+            "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 4}}"#;
+        let own = creel_plan::parse::parse_process(own).unwrap_or_default();
+        assert!(is_inherited_from(&own) && !is_inherited_from(&Process::default()));
+        let bare = inherit_from(&own, Process::default());
+        assert_eq!((&bare.capabilities, &bare.rlimits), (&own.capabilities, &own.rlimits));
+        assert_eq!((bare.no_new_privileges, &bare.io_priority), (Some(true), &own.io_priority));
+        let said = Process { no_new_privileges: Some(false), ..Process::default() };
+        assert_eq!(inherit_from(&own, said).no_new_privileges, Some(false));
     }
 }

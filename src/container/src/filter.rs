@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use creel_plan::spec::SeccompText;
-use creel_seccomp::Compiled;
+use creel_seccomp::{Compiled, Program};
 use creel_sys::Errno;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 
@@ -61,6 +61,21 @@ impl Filter {
         Ok(Filter { compiled, name, kept: None })
     }
 
+    /// A filter that came compiled, in base64; the section says how to load it and who listens. It is
+    /// not kept: there was nothing to compile.
+    pub fn given(base64: &str, section: Option<&SeccompText>) -> Result<Filter, Error> {
+        let section = section.map(creel_plan::parse::parse_seccomp).transpose()?;
+        let program = Program::from_base64(base64, section.as_ref())?;
+        let section = section.unwrap_or_default();
+        let compiled = Compiled {
+            program,
+            listener_path: section.listener_path,
+            listener_metadata: section.listener_metadata,
+            source: String::new(),
+        };
+        Ok(Filter { compiled, name: String::new(), kept: None })
+    }
+
     /// Puts the filter into the directory of its container, and keeps a new one.
     pub fn save(&self, dir: &StateDir, root: &Path) -> Result<(), Error> {
         if let Some(directory) = &self.kept {
@@ -70,7 +85,7 @@ impl Filter {
         }
         let bytes = self.compiled.to_bytes();
         dir.write_early(FILTER, &bytes)?;
-        if self.kept.is_none() && bytes.len() <= LONGEST {
+        if self.kept.is_none() && !self.name.is_empty() && bytes.len() <= LONGEST {
             if let Err(errno) = keep(root, &self.name, dir) {
                 tracing::debug!("{}: {}", root.join(DIRECTORY).display(), creel_jail::errno_words(errno));
             }
@@ -183,6 +198,16 @@ mod tests {
         let inode = |id: &str| root.path().join(id).join(FILTER).metadata().unwrap().ino();
         assert_eq!(inode("a"), inode("b"));
         assert!(!is_kept(root.path(), &text(2)));
+    }
+
+    #[test]
+    fn a_filter_that_came_compiled_is_not_kept() {
+        let root = tempfile::tempdir().unwrap();
+        // ret ALLOW
+        let filter = Filter::given("BgAAAAAA/38=", Some(&text(1))).unwrap();
+        filter.save(&StateDir::make(root.path(), "a").unwrap(), root.path()).unwrap();
+        assert!(!root.path().join(DIRECTORY).exists() && root.path().join("a").join(FILTER).exists());
+        assert!(Filter::given("!", None).is_err());
     }
 
     #[test]

@@ -29,6 +29,7 @@ mod pause;
 mod protect;
 mod ps;
 mod relay;
+pub mod resctrl;
 mod run;
 mod seccomp_agent;
 mod sockets;

@@ -30,7 +30,8 @@ impl<'a> Agent<'a> {
         }
         let path = Path::new(&exec.listener_path);
         let fail = |call: &str, errno: Errno| Failed::host(format!("{call}({path:?})"), errno).at(AT);
-        let socket = connect_unix(path, SocketType::STREAM).map_err(|errno| fail("connect", errno))?;
+        let socket = connect_unix(path, SocketType::STREAM)
+            .map_err(|errno| fail("failed to connect with seccomp agent: connect", errno))?;
         let mut state = json!({
             "ociVersion": oci_version, "id": id, "status": status, "pid": pid, "bundle": bundle,
         });

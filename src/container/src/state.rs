@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use creel_cgroup::{Cgroup, CgroupRecord};
-use creel_jail::HookState;
+use creel_jail::{HookOutput, HookState};
+use creel_plan::spec::{MemoryPolicy, Personality};
 use creel_plan::steps::HookStep;
 use serde::{Deserialize, Serialize};
 
+use crate::resctrl;
 use crate::store::{FIFO, INIT, STATE, StateDir, check_id};
 use crate::{Error, Runtime, StateView, Status};
 
@@ -32,6 +34,9 @@ pub struct State {
     pub owner_uid: u32,
     /// The cgroup.
     pub cgroup: CgroupRecord,
+    /// Groups of the resctrl file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resctrl: Option<resctrl::Group>,
     /// CLONE_NEW* of the namespaces that the container has of its own.
     pub namespaces: u64,
     /// The pid namespace is new: its end is the end of every process in it.
@@ -52,6 +57,9 @@ pub struct State {
 pub struct ExecFacts {
     /// Session keyring.
     pub keyring: Option<String>,
+    /// `run.oci.keep_original_groups`
+    #[serde(default)]
+    pub keep_groups: bool,
     /// setgroups(2) is denied in the user namespace.
     pub setgroups_denied: bool,
     /// Limits are set from outside.
@@ -64,6 +72,18 @@ pub struct ExecFacts {
     pub listener_path: String,
     /// `.linux.seccomp.listenerMetadata`
     pub listener_metadata: String,
+    /// `.linux.memoryPolicy`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_policy: Option<MemoryPolicy>,
+    /// `.linux.personality`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<Personality>,
+    /// `.linux.resources.cpu.cpus` is given.
+    #[serde(default)]
+    pub limited_cpus: bool,
+    /// The container's own process has attributes that an exec takes over where it names none.
+    #[serde(default)]
+    pub inherits: bool,
 }
 
 /// A hook with its place in config.json.
@@ -209,6 +229,9 @@ impl Container {
 
 /// What hooks of a container with this state are told.
 pub fn hook_state(state: &State, pid: i32) -> HookState {
+    let file = |name: Option<&str>| name.map(|path| state.bundle.join(path));
+    // They were read before there was a state.
+    let asked = creel_plan::annotations::read(&state.annotations).unwrap_or_default();
     HookState {
         oci_version: state.oci_version.clone(),
         id: state.id.clone(),
@@ -217,6 +240,7 @@ pub fn hook_state(state: &State, pid: i32) -> HookState {
         annotations: state.annotations.clone(),
         pid,
         default_env: Vec::new(),
+        output: HookOutput::to_files(file(asked.hooks_stdout), file(asked.hooks_stderr)),
     }
 }
 

@@ -8,6 +8,7 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
 use crate::hooks::{HookState, run_hooks};
+use crate::idmapped;
 
 /// A cloned process that has not executed its program. Dropped, it is killed and reaped.
 #[derive(Debug)]
@@ -63,6 +64,15 @@ impl<'a> Child<'a> {
         loop {
             match self.next()? {
                 Some(Report::Ready) => return Ok(()),
+                Some(Report::Network) => {
+                    crate::netdev::move_all(self.pid, self.plan.map_or(&[], |p| &p.host.net_devices))?;
+                    self.command(Order::Proceed)?;
+                }
+                Some(Report::Tree(mount, tree)) => {
+                    let step = self.plan.and_then(|plan| plan.init.mounts.get(mount));
+                    idmapped::map_of_init(self.pid, step, &tree)?;
+                    self.command(Order::Proceed)?;
+                }
                 Some(Report::Hooks) => {
                     let state = HookState { pid: self.pid, ..state.clone() };
                     run_hooks(hooks, &state, "creating", Some(&state.bundle))
@@ -172,6 +182,7 @@ pub(crate) fn place_of(plan: &Plan, error: &StepError) -> Option<String> {
         Phase::StartContainer => init.start_container.get(i).map(|h| h.at.clone()),
         Phase::Console => Some(".process.terminal".into()),
         Phase::OomScoreAdj
+        | Phase::Attributes
         | Phase::Credentials
         | Phase::Cwd
         | Phase::Seccomp
@@ -190,6 +201,7 @@ pub(crate) fn own_failure(process: Process, error: &StepError) -> Failed {
 /// The place of steps that init and exec share.
 fn own_place(error: &StepError) -> Option<String> {
     let at = match error.phase {
+        Phase::Attributes => return crate::attributes::PLACES.get(error.index).map(|at| (*at).into()),
         Phase::OomScoreAdj => ".process.oomScoreAdj",
         Phase::Cwd => ".process.cwd",
         Phase::Seccomp => ".linux.seccomp",

@@ -3,6 +3,10 @@
 //! ```text
 //!   stage ──── Born(pid) ───────────────▶ host     only with a stage
 //!   init  ◀─── Mapped ─────────────────── host     only with a new user namespace
+//!   init  ──── Network ─────────────────▶ host     only with network devices to move
+//!   init  ◀─── Proceed ────────────────── host
+//!   init  ──── Tree(mount) + fd ────────▶ host     only with idmapped mounts of the container's own tree
+//!   init  ◀─── Proceed ────────────────── host
 //!   init  ──── Hooks ───────────────────▶ host     only with hooks of the runtime's namespaces
 //!   init  ◀─── Proceed ────────────────── host
 //!   init  ──── Console + master fd ─────▶ host     only with a terminal
@@ -39,6 +43,10 @@ const MAX: usize = 4096;
 pub enum Report {
     /// The stage cloned init.
     Born(i32),
+    /// Init is in its network namespace: move the devices.
+    Network,
+    /// A detached tree of init's, the source of that mount: give it its id map.
+    Tree(usize, OwnedFd),
     /// Mounts are made, the root is not switched: run the hooks.
     Hooks,
     /// The terminal's master.
@@ -90,8 +98,9 @@ impl Channel {
                 message.push(b'B');
                 message.extend(pid.to_ne_bytes());
             }
+            Report::Network => message.push(b'D'),
             Report::Hooks => message.push(b'H'),
-            Report::Console(_) => return Err(Errno::INVAL),
+            Report::Console(_) | Report::Tree(..) => return Err(Errno::INVAL),
             Report::Notify(fd) => {
                 message.push(b'N');
                 message.extend(fd.to_ne_bytes());
@@ -112,6 +121,13 @@ impl Channel {
     /// Child: sends the terminal's master.
     pub fn send_console(&self, master: BorrowedFd<'_>) -> Result<(), Errno> {
         send_fd(self.0.as_fd(), b"C", master)
+    }
+
+    /// Child: sends the source of a mount for its id map.
+    pub fn send_tree(&self, mount: usize, tree: BorrowedFd<'_>) -> Result<(), Errno> {
+        let mut message = vec![b'T'];
+        message.extend((mount as u32).to_ne_bytes());
+        send_fd(self.0.as_fd(), &message, tree)
     }
 
     /// Child: the next order; EPIPE when the host is gone.
@@ -194,8 +210,10 @@ fn decode(message: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         |at: usize| -> Option<i32> { Some(i32::from_ne_bytes(message.get(at..at + 4)?.try_into().ok()?)) };
     match message.first()? {
         b'B' => Some(Report::Born(number(1)?)),
+        b'D' => Some(Report::Network),
         b'H' => Some(Report::Hooks),
         b'C' => Some(Report::Console(fd?)),
+        b'T' => Some(Report::Tree(usize::try_from(number(1)?).ok()?, fd?)),
         b'N' => Some(Report::Notify(number(1)?)),
         b'R' => Some(Report::Ready),
         b'F' => Some(Report::Failed(StepError {

@@ -5,11 +5,14 @@
 //! single-threaded, so a hook is an ordinary child process.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use creel_plan::spec::Hook;
@@ -18,7 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::json;
 
-use crate::error::StepError;
+use crate::error::{Failed, StepError};
 
 /// Output kept for the error message.
 const MAX_OUTPUT: usize = 2048;
@@ -40,6 +43,64 @@ pub struct HookState {
     pub pid: i32,
     /// Environment of hooks that set none; empty means the runtime's own, as under runc.
     pub default_env: Vec<String>,
+    /// Where the output of hooks goes instead of into the message of one that fails.
+    pub output: HookOutput,
+}
+
+/// Files that the output of hooks is appended to (`run.oci.hooks.stdout` and `.stderr`).
+#[derive(Debug, Clone, Default)]
+pub struct HookOutput {
+    /// Path on the host, for standard output.
+    pub stdout: Option<PathBuf>,
+    /// Path on the host, for standard error.
+    pub stderr: Option<PathBuf>,
+    /// Both, opened on the host for a process that will not see those paths.
+    opened: Option<Rc<[Option<File>; 2]>>,
+}
+
+impl HookOutput {
+    /// These files, opened when a hook runs.
+    pub fn to_files(stdout: Option<PathBuf>, stderr: Option<PathBuf>) -> Self {
+        HookOutput { stdout, stderr, opened: None }
+    }
+
+    /// Opens them now.
+    pub(crate) fn open(&self) -> Result<HookOutput, Failed> {
+        let HookOutput { stdout, stderr, .. } = self;
+        if stdout.is_none() && stderr.is_none() {
+            return Ok(HookOutput::default());
+        }
+        let open = |path: &Option<PathBuf>, name: &str| {
+            path.as_deref().map(append).transpose().map_err(|error| {
+                let errno = rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO);
+                let at = format!(".annotations[\"run.oci.hooks.{name}\"]");
+                Failed::host(format!("open({:?})", path.as_deref().unwrap_or(Path::new(""))), errno).at(at)
+            })
+        };
+        let files = [open(stdout, "stdout")?, open(stderr, "stderr")?];
+        Ok(HookOutput { stdout: stdout.clone(), stderr: stderr.clone(), opened: Some(Rc::new(files)) })
+    }
+
+    /// The descriptors of [`HookOutput::open`].
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.opened.iter().flat_map(|files| files.iter().flatten()).map(AsFd::as_fd)
+    }
+
+    /// Where one stream of a hook goes: 0 is standard output, 1 standard error.
+    fn stdio(&self, stream: usize) -> std::io::Result<Stdio> {
+        if let Some(file) = self.opened.as_ref().and_then(|files| files[stream].as_ref()) {
+            return Ok(file.try_clone()?.into());
+        }
+        let path = if stream == 0 { &self.stdout } else { &self.stderr };
+        match path {
+            Some(path) if self.opened.is_none() => Ok(append(path)?.into()),
+            _ => Ok(Stdio::piped()),
+        }
+    }
+}
+
+fn append(path: &Path) -> std::io::Result<File> {
+    File::options().append(true).create(true).mode(0o600).open(path)
 }
 
 impl HookState {
@@ -96,18 +157,30 @@ pub fn run_hooks(
     cwd: Option<&Path>,
 ) -> Result<(), HookFailed> {
     for (index, step) in hooks.iter().enumerate() {
+        // Before createRuntime there were only prestart hooks, which come after `create` (config.md,
+        // Prestart) and before the program.
+        let status = if step.at.starts_with(".hooks.prestart") { "created" } else { status };
         run_hook(&step.hook, state, status, cwd).map_err(|why| HookFailed {
             index,
             at: step.at.clone(),
-            why,
+            why: format!("error running {}: {why}", name_of(&step.at)),
         })?;
     }
     Ok(())
 }
 
+/// `.hooks.poststop[1]` as runc says it: `poststop hook #1`.
+fn name_of(at: &str) -> String {
+    let name = at.trim_start_matches(".hooks.").trim_end_matches(']');
+    match name.split_once('[') {
+        Some((kind, number)) => format!("{kind} hook #{number}"),
+        None => format!("{name} hook"),
+    }
+}
+
 fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) -> Result<(), String> {
     let name = &hook.path;
-    let state_json = state_file(&state.json(status)).map_err(|e| format!("hook {name:?}: state: {e}"))?;
+    let state_json = state_file(&state.json(status)).map_err(|e| format!("{name:?}: state: {e}"))?;
     let mut command = Command::new(name);
     // The bundle may be gone by the time of the poststop hooks.
     if let Some(cwd) = cwd.filter(|cwd| cwd.is_dir()) {
@@ -120,24 +193,40 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) ->
     if !env.is_empty() {
         command.env_clear().envs(env.iter().filter_map(|e| e.split_once('=')));
     }
-    command.stdin(state_json).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let stream = |number| state.output.stdio(number).map_err(|e| format!("{name:?}: output: {}", words(&e)));
+    command.stdin(state_json).stdout(stream(0)?).stderr(stream(1)?);
     let started = Instant::now();
     // A foreground `run` holds signals back for the container: they are not held back from hooks.
     creel_sys::process::unblock_signals(&mut command);
-    let mut child = command.spawn().map_err(|e| format!("hook {name:?}: {}", words(&e)))?;
+    let mut child = command.spawn().map_err(|e| format!("{name:?}: {}", words(&e)))?;
     let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
-    let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("hook {name:?}: {e}"))?;
+    let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("{name:?}: {e}"))?;
     let said = match output.trim() {
         "" => String::new(),
         text => format!(", output: {}", text.replace('\n', " | ")),
     };
     match ended {
-        None => Err(format!("hook {name:?} exceeded its timeout of {} s{said}", hook.timeout.unwrap_or(0))),
+        None => Err(format!("{name:?} exceeded its timeout of {} s{said}", hook.timeout.unwrap_or(0))),
         Some(status) if status.success() => Ok(()),
         Some(status) => Err(match status.signal() {
-            Some(signal) => format!("hook {name:?} was killed by signal {signal}{said}"),
-            None => format!("hook {name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
+            Some(signal) => format!("{name:?} was killed by signal {signal}{}{said}", signal_words(signal)),
+            None => format!("{name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
         }),
+    }
+}
+
+/// What the signals that end a hook mean, as Go's standard library says it in runc's messages.
+fn signal_words(signal: i32) -> &'static str {
+    match signal {
+        4 => " (illegal instruction)",
+        6 => " (aborted)",
+        7 => " (bus error)",
+        9 => " (killed)",
+        11 => " (segmentation fault)",
+        13 => " (broken pipe)",
+        15 => " (terminated)",
+        31 => " (bad system call)",
+        _ => "",
     }
 }
 
@@ -238,8 +327,33 @@ mod tests {
     fn output_of_a_failed_hook_is_in_the_error() {
         let failed = run_hooks(&[shell("echo no such bridge >&2; exit 3", None)], &state(), "created", None)
             .unwrap_err();
-        assert_eq!(failed.why, "hook \"/bin/sh\" exited with status 3, output: no such bridge");
+        let words =
+            "error running prestart hook #0: \"/bin/sh\" exited with status 3, output: no such bridge";
+        assert_eq!(failed.why, words);
         assert_eq!(failed.at, ".hooks.prestart[0]");
+    }
+
+    #[test]
+    fn output_goes_to_the_files_that_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, err) = (dir.path().join("out"), dir.path().join("err"));
+        let output = HookOutput::to_files(Some(out.clone()), Some(err.clone()));
+        let two = HookState { output: output.open().unwrap(), ..state() };
+        for state in [&two, &HookState { output, ..state() }] {
+            let failed = run_hooks(&[shell("echo one; echo two >&2; exit 1", None)], state, "created", None);
+            assert!(failed.unwrap_err().why.ends_with("exited with status 1"));
+        }
+        assert_eq!(two.output.descriptors().count(), 2);
+        assert_eq!(std::fs::read_to_string(out).unwrap(), "one\none\n");
+        assert_eq!(std::fs::read_to_string(err).unwrap(), "two\ntwo\n");
+        let nowhere = HookOutput::to_files(Some("/no/such/dir/x".into()), None).open().unwrap_err();
+        assert_eq!(nowhere.at.as_deref(), Some(r#".annotations["run.oci.hooks.stdout"]"#));
+    }
+
+    #[test]
+    fn a_signal_is_named() {
+        let failed = run_hooks(&[shell("kill -SYS $$", None)], &state(), "created", None).unwrap_err();
+        assert!(failed.why.ends_with("was killed by signal 31 (bad system call)"), "{}", failed.why);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{IdmapStep, MountIds};
+use creel_plan::steps::{IdmapStep, MountIds, MountSource, MountStep};
 use creel_sys::Errno;
 use creel_sys::mount::{IDMAP, MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
@@ -60,6 +60,24 @@ impl<'p> UserNamespaces<'p> {
         };
         Ok(self.made[index].1.as_fd())
     }
+}
+
+/// Maps a detached tree that init made of its own mounts, in the middle of making them.
+pub fn map_of_init(pid: i32, step: Option<&MountStep>, tree: &OwnedFd) -> Result<(), Failed> {
+    let Some(MountStep { at, source: MountSource::Bind { source, idmap: Some(idmap), .. }, .. }) = step
+    else {
+        return Err(Failed::said("init asked for an id map that the plan does not have"));
+    };
+    let mut namespaces = UserNamespaces::default();
+    if matches!(idmap.ids, MountIds::Maps { .. }) {
+        return namespaces.map(tree.as_fd(), source, idmap, &[]);
+    }
+    // Init has joined the namespace by now.
+    let path = format!("/proc/{pid}/ns/user");
+    let file = rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Failed::host(format!("open({path})"), errno).at(at))?;
+    let joined = IdmapStep { ids: MountIds::Joined(0), ..idmap.clone() };
+    UserNamespaces::default().map(tree.as_fd(), source, &joined, &[(file, 0)])
 }
 
 fn fd_number(fd: BorrowedFd<'_>) -> u64 {

@@ -12,10 +12,11 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Console, Phase, ProcessPlan};
+use creel_plan::steps::{Affinity, Console, OldGroups, Phase, ProcessPlan};
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
+use crate::attributes::bind_to_cpus;
 use crate::child::{Child, own_failure};
 use crate::conversation::{self, Channel, Report};
 use crate::error::{Failed, Process, Step, StepError};
@@ -31,8 +32,12 @@ pub struct JoinPlan {
     pub process: ProcessPlan,
     /// Terminal.
     pub console: Option<Console>,
+    /// CPUs; the host sets the initial ones on itself before it clones.
+    pub affinity: Option<Affinity>,
     /// oom_score_adj of the process.
     pub oom_score_adj: Option<i32>,
+    /// Which groups of the caller are left in a user namespace.
+    pub groups: OldGroups,
     /// Session keyring to join.
     pub keyring: Option<String>,
     /// CLONE_NEW* flags of the namespaces that the container has of its own.
@@ -118,6 +123,7 @@ fn prepare(
     alone: &SingleThreaded,
 ) -> Result<Program, StepError> {
     join_cgroup(&resources.cgroup_tasks)?;
+    bind_to_cpus(plan.affinity.as_ref())?;
     if let Some(score) = plan.oom_score_adj {
         init::write_oom_score_adj(score)?;
     }
@@ -133,7 +139,7 @@ fn prepare(
     if user {
         const CLONE_PARENT: u64 = 0x8000;
         // Before anything of it is in the pid namespace: host ids have no place there.
-        init::become_root()?;
+        init::become_root(plan.groups)?;
         match clone3(CLONE_PARENT, None, alone).step(Phase::Join, 0, || "clone3(CLONE_PARENT)".into())? {
             Forked::Child => talk(channel.expect(conversation::Order::Mapped))?,
             Forked::Parent { pid, .. } => {

@@ -6,6 +6,7 @@
 //! dropped before that is killed and reaped. [`join::spawn`] does the same for a process that joins
 //! a running container.
 
+mod attributes;
 mod child;
 pub mod conversation;
 mod copy;
@@ -15,6 +16,8 @@ mod idmap;
 mod idmapped;
 mod init;
 pub mod join;
+mod netdev;
+mod netlink;
 mod process;
 mod rooted;
 mod spawn;
@@ -22,7 +25,7 @@ mod stage;
 
 pub use child::Child;
 pub use error::{Failed, Process, StepError, errno_words};
-pub use hooks::{HookFailed, HookState, run_hooks};
+pub use hooks::{HookFailed, HookOutput, HookState, run_hooks};
 pub use init::{CgroupView, Gate, InitResources, V1Hierarchy};
 pub use process::Filter;
 pub use spawn::{Setup, open_joins, open_sources, spawn};

@@ -101,6 +101,11 @@ impl Root {
         }
     }
 
+    /// Handle of what exists at `path`, of the link itself where its last component is one.
+    pub fn unfollowed(&self, path: &str) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty())
+    }
+
     /// Makes `path` and every missing directory on the way, following links inside the root, dangling ones
     /// included: their target is what gets made, as mkdir -p in a chroot would not, but as images
     /// with `/var/run -> /run` and no `/run`, or `/etc/resolv.conf -> /run/resolv.conf`, need.

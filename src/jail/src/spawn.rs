@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use creel_plan::steps::{Join, MountSource, Phase, Plan};
+use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink};
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::child::{Child, own_failure, place_of};
@@ -13,7 +13,7 @@ use crate::conversation::{self, Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
 use crate::hooks::HookState;
 use crate::idmapped::UserNamespaces;
-use crate::init::{self, Gate, InitResources, open_tree_at};
+use crate::init::{self, Gate, InitResources, held_link, open_bind_source};
 use crate::{idmap, stage};
 
 /// What a birth needs beside the plan.
@@ -47,8 +47,8 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
     let all = plan.host.open_sources;
     resources.opened_outside = all;
     let mut namespaces = UserNamespaces::default();
-    let open = |at: &str, path: &str, recursive: bool| -> Result<OwnedFd, Failed> {
-        let tree = open_tree_at(CWD, path, recursive)
+    let open = |at: &str, path: &str, recursive: bool, link: SourceLink| -> Result<OwnedFd, Failed> {
+        let tree = open_bind_source(path, recursive, link)
             .map_err(|errno| Failed::host(format!("bind source {path:?}"), errno).at(at))?;
         let propagation = rootfs.propagation & !creel_plan::options::ms::REC;
         mount_setattr(tree.as_fd(), true, &MountAttr { propagation, ..MountAttr::default() })
@@ -56,19 +56,26 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
         Ok(tree)
     };
     if all {
-        resources.rootfs = Some(open(".root.path", &rootfs.path, true)?);
+        resources.rootfs = Some(open(".root.path", &rootfs.path, true, SourceLink::Follow)?);
     }
     for step in &plan.init.mounts {
         let opened = match &step.source {
-            MountSource::Bind { source, recursive, idmap: Some(idmap) } => {
-                let tree = open(&step.at, source, *recursive)?;
-                namespaces.map(tree.as_fd(), source, idmap, &resources.joins)?;
+            // What init's own mounts show is not there yet.
+            MountSource::Bind { inside: Some(_), .. } => None,
+            MountSource::Bind { source, recursive, idmap, link, .. } if all || idmap.is_some() => {
+                let tree = match held_link(source, *link) {
+                    Some(link) => link,
+                    None => open(&step.at, source, *recursive, *link)?,
+                };
+                if let Some(idmap) = idmap {
+                    namespaces.map(tree.as_fd(), source, idmap, &resources.joins)?;
+                }
                 Some(tree)
             }
-            MountSource::Bind { source, recursive, idmap: None } if all => {
-                Some(open(&step.at, source, *recursive)?)
-            }
-            MountSource::Bind { .. } | MountSource::FileSystem { .. } | MountSource::Cgroup => None,
+            MountSource::Bind { .. }
+            | MountSource::FileSystem { .. }
+            | MountSource::Cgroup
+            | MountSource::Remount { .. } => None,
         };
         resources.sources.push(opened);
     }
@@ -77,7 +84,10 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
 
 /// Clones init, by way of the stage if the plan has one, and gives it its id maps and limits.
 pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
-    let Setup { plan, mut resources, state, cgroup } = setup;
+    let Setup { plan, mut resources, mut state, cgroup } = setup;
+    if !plan.init.hooks.create_container.is_empty() || !plan.init.start_container.is_empty() {
+        state.output = state.output.open()?;
+    }
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
@@ -88,7 +98,8 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         Forked::Child => {
             drop(host_end);
             let preserved = plan.init.process.exec.preserve_fds;
-            let error = match resources.close_the_rest(preserved, &child_end, &[]) {
+            let others: Vec<BorrowedFd<'_>> = state.output.descriptors().collect();
+            let error = match resources.close_the_rest(preserved, &child_end, &others) {
                 Err(error) => error,
                 Ok(()) => match &plan.stage {
                     None => init::run(&plan.init, &mut resources, &state, &child_end),

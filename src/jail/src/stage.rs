@@ -96,7 +96,7 @@ fn join_all(
         join(i).step(Phase::Stage, i, || "setns".into())?;
     }
     if stage.become_root {
-        init::become_root().map_err(|e| StepError { phase: Phase::Stage, ..e })?;
+        init::become_root(stage.groups).map_err(|e| StepError { phase: Phase::Stage, ..e })?;
     }
     for i in again {
         join(i).step(Phase::Stage, i, || "setns".into())?;

@@ -4,22 +4,24 @@
 //! who sets limits, whether a stage is needed, when the filter loads, which mounts stay writable
 //! for a while.
 
+mod attributes;
 mod devices;
 mod mounts;
 mod namespaces;
 mod process;
 
+pub use attributes::plan_affinity;
 pub use process::{ProcessContext, plan_console, plan_process};
 
-use crate::check::{Warning, check, check_rootless, sysctl_path};
+use crate::check::{Warning, check, check_rootless, mount_label, sysctl_path};
 use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
-use crate::spec::{Hook, Linux, SeccompText, Spec};
+use crate::spec::{Hook, Linux, NetDevice, SeccompText, Spec};
 use crate::steps::{
-    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Plan, RootSwitch, Rootfs,
-    Seal, Sysctl,
+    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, NetDeviceStep, OldGroups,
+    Plan, RootSwitch, Rootfs, Seal, Sysctl,
 };
 
 /// A plan and what the user should hear about it.
@@ -33,12 +35,15 @@ pub struct Planned {
 
 /// The decision: what every process does for this container.
 pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned, Invalid> {
-    let warnings = check(spec)?;
+    let mut warnings = check(spec)?;
     if facts.is_rootless() {
         check_rootless(spec)?;
     }
+    let extensions = crate::annotations::read(&spec.annotations)?;
+    let groups = if extensions.keep_groups { OldGroups::Keep } else { OldGroups::Drop };
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
+    mount_label(linux, facts, &mut warnings)?;
     let process = spec
         .process
         .as_ref()
@@ -49,21 +54,28 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let user = joining.has(NamespaceKind::User);
     let mount = joining.has(NamespaceKind::Mount);
     let propagation = root_propagation(linux);
-    check_root(spec, request, mount, propagation)?;
+    check_root(request, propagation)?;
     check_clocks(linux, facts)?;
     let id_map = namespaces::id_map(linux, &joining, facts);
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
     let context = ProcessContext {
-        has_seccomp: linux.seccomp.as_ref().is_some_and(SeccompText::is_enabled),
+        has_seccomp: extensions.seccomp_bpf.is_some()
+            || linux.seccomp.as_ref().is_some_and(SeccompText::is_enabled),
+        keep_groups: extensions.keep_groups,
         setgroups_denied: facts.setgroups_denied
             || id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
         preserve_fds: request.preserve_fds,
         env: &request.env,
         limits_by_host: outside,
+        memory_policy: linux.memory_policy.as_ref(),
+        personality: linux.personality.as_ref(),
+        limited_cpus: limits_cpus(linux),
     };
     let (process_plan, host_rlimits) = plan_process(process, &context)?;
     let steps = mounts::plan_mounts(spec, request, &joining)?;
+    // Without a mount namespace they are the host's, and stay there, as with runc.
+    let mounts_anything = mount || !steps.mounts.is_empty();
     let devices = devices::plan_devices(spec, user || facts.in_user_namespace)?;
     let hooks = spec.hooks.clone().unwrap_or_default();
     let create_runtime: Vec<HookStep> = hook_steps("prestart", &hooks.prestart)
@@ -74,30 +86,29 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     if late_ipc {
         joining.clone_flags &= !NamespaceKind::Ipc.clone_flag();
     }
-    let stage = namespaces::stage(linux, &joining);
+    let stage = namespaces::stage(linux, &joining, groups);
     let clone_flags = if stage.is_some() { 0 } else { joining.clone_flags };
 
     let init = InitPlan {
         enter: Enter {
             joins: if stage.is_some() { Vec::new() } else { joining.all_joins() },
             user_namespace: id_map.is_some(),
+            groups,
             ipc_namespace: late_ipc,
             cgroup_namespace: joining.is_new(NamespaceKind::Cgroup),
             keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
             loopback: joining.is_new(NamespaceKind::Network),
+            wait_for_devices: !linux.net_devices.is_empty(),
             hostname: some(&spec.hostname),
             domainname: some(&spec.domainname),
         },
-        rootfs: mount.then(|| Rootfs {
+        rootfs: mounts_anything.then(|| Rootfs {
             path: join(&request.bundle, &root.path),
-            // What is unbindable could not be cloned any more; the old tree goes away in any case.
-            propagation: propagation
-                .filter(|flags| flags & ms::UNBINDABLE == 0)
-                .unwrap_or(ms::SLAVE | ms::REC),
+            propagation: if mount { init_propagation(propagation) } else { 0 },
         }),
-        mounts: if mount { steps.mounts } else { Vec::new() },
-        devices: if mount { devices.nodes } else { Vec::new() },
-        links: if mount { devices.links } else { Vec::new() },
+        mounts: steps.mounts,
+        devices: if mounts_anything { devices.nodes } else { Vec::new() },
+        links: if mounts_anything { devices.links } else { Vec::new() },
         late_readonly: steps.late_readonly,
         sysctls: sysctls(linux)?,
         oom_score_adj: oom_score_adj.filter(|_| !outside),
@@ -128,11 +139,18 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         open_sources: outside && mount,
         rlimits: host_rlimits,
         oom_score_adj: oom_score_adj.filter(|_| outside),
+        net_devices: net_devices(linux),
         create_runtime,
         poststart: hook_steps("poststart", &hooks.poststart).collect(),
         poststop: hook_steps("poststop", &hooks.poststop).collect(),
     };
     Ok(Planned { plan: Plan { host, stage, init }, warnings })
+}
+
+/// Whether the container may use some CPUs only: SCHED_DEADLINE is refused then (sched_setattr(2)).
+pub fn limits_cpus(linux: &Linux) -> bool {
+    let cpu = linux.resources.as_ref().and_then(|r| r.cpu.as_ref());
+    cpu.is_some_and(|cpu| !cpu.cpus.is_empty())
 }
 
 fn some(text: &str) -> Option<String> {
@@ -153,10 +171,7 @@ fn check_clocks(linux: &Linux, facts: &HostFacts) -> Result<(), Invalid> {
 }
 
 /// What the root switch cannot do.
-fn check_root(spec: &Spec, request: &Request, mount: bool, propagation: Option<u64>) -> Result<(), Invalid> {
-    if !mount && !spec.mounts.is_empty() {
-        return Err(Invalid::new(".mounts", "mounts need a mount namespace: they would be the host's"));
-    }
+fn check_root(request: &Request, propagation: Option<u64>) -> Result<(), Invalid> {
     if request.no_pivot && propagation.is_some_and(|flags| flags & ms::PRIVATE != 0) {
         return Err(Invalid::new(".linux.rootfsPropagation", "[r]private is not possible with --no-pivot"));
     }
@@ -166,6 +181,21 @@ fn check_root(spec: &Spec, request: &Request, mount: bool, propagation: Option<u
 /// `.linux.rootfsPropagation` in MS_* flags; the word was checked.
 fn root_propagation(linux: &Linux) -> Option<u64> {
     Propagation::from_word(&linux.rootfs_propagation).map(Propagation::ms_flags)
+}
+
+/// What init's copy of the host's mounts becomes. What is unbindable could not be cloned any more; the
+/// old tree goes away in any case.
+fn init_propagation(root: Option<u64>) -> u64 {
+    root.filter(|flags| flags & ms::UNBINDABLE == 0).unwrap_or(ms::SLAVE | ms::REC)
+}
+
+fn net_devices(linux: &Linux) -> Vec<NetDeviceStep> {
+    let step = |(name, device): (&String, &NetDevice)| NetDeviceStep {
+        at: crate::invalid::key_path(".linux.netDevices", name),
+        name: name.clone(),
+        new_name: some(&device.name).unwrap_or_else(|| name.clone()),
+    };
+    linux.net_devices.iter().map(step).collect()
 }
 
 fn hook_steps<'a>(kind: &'a str, hooks: &'a [Hook]) -> impl Iterator<Item = HookStep> + 'a {

@@ -15,12 +15,14 @@ pub struct HostFacts {
     pub in_user_namespace: bool,
     /// setgroups(2) is denied in the runtime's own user namespace.
     pub setgroups_denied: bool,
+    /// SELinux is on. Looked up only for a config with labels.
+    pub selinux: bool,
 }
 
 impl HostFacts {
     /// root of the initial user namespace.
     pub const ROOT: HostFacts =
-        HostFacts { euid: 0, egid: 0, in_user_namespace: false, setgroups_denied: false };
+        HostFacts { euid: 0, egid: 0, in_user_namespace: false, setgroups_denied: false, selinux: false };
 
     /// Not root, even of a user namespace.
     pub fn is_rootless(&self) -> bool {

@@ -8,6 +8,7 @@
 //! every decision of the runtime can be tested from a table. The plan it makes is data, printed by
 //! `creel run --dry-run`; the jail crate executes it.
 
+pub mod annotations;
 pub mod build;
 pub mod check;
 pub mod facts;
@@ -16,6 +17,7 @@ pub mod names;
 pub mod options;
 pub mod parse;
 mod print;
+pub mod ranges;
 pub mod spec;
 pub mod steps;
 

@@ -6,6 +6,7 @@
 //! said in the MS_* bits of mount(2), for kernels and file systems without the newer calls.
 
 mod flags;
+mod idmap;
 mod propagation;
 mod table;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 
 use crate::invalid::did_you_mean;
 pub use flags::{Atime, AttrChange, SbFlags, attr, ms};
+pub use idmap::{MapText, Relative};
 pub use propagation::{Propagation, PropagationKind};
 use table::{Meaning, TABLE, meaning};
 
@@ -24,10 +26,12 @@ pub struct Bind {
 }
 
 /// `idmap` or `ridmap`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idmap {
     /// `ridmap`: also what is mounted below.
     pub recursive: bool,
+    /// crun's `idmap=uids=...;gids=...`.
+    pub maps: Option<MapText>,
 }
 
 /// One parameter for the file system, as fsconfig(2) takes it.
@@ -58,6 +62,14 @@ pub struct MountOptions {
     pub propagation: Vec<Propagation>,
     /// Everything else: index in the list and text, `key=value` or `flag`.
     pub data: Vec<(usize, String)>,
+    /// The same on a bind mount, where the kernel would ignore it.
+    pub stray: Vec<(usize, String)>,
+    /// `copy-symlink`: a source that is a link is made again at the destination.
+    pub copy_symlink: bool,
+    /// `src-nofollow`: a source that is a link is itself bound.
+    pub source_nofollow: bool,
+    /// `dest-nofollow`: a destination that is a link is itself mounted on.
+    pub destination_nofollow: bool,
     /// Copy what the image has at the destination into the new tmpfs.
     pub tmpcopyup: bool,
     /// Id-mapped mount, and how; the last word counts.
@@ -113,8 +125,11 @@ impl MountOptions {
                 self.propagation.push(Propagation { kind, recursive: true });
             }
             Meaning::CopyUp => self.tmpcopyup = true,
-            Meaning::Idmap => self.idmap = Some(Idmap { recursive: false }),
-            Meaning::IdmapRecursive => self.idmap = Some(Idmap { recursive: true }),
+            Meaning::CopySymlink => self.copy_symlink = true,
+            Meaning::SourceNofollow => self.source_nofollow = true,
+            Meaning::DestinationNofollow => self.destination_nofollow = true,
+            Meaning::Idmap => self.idmap = Some(Idmap { recursive: false, maps: None }),
+            Meaning::IdmapRecursive => self.idmap = Some(Idmap { recursive: true, maps: None }),
         }
     }
 }
@@ -159,8 +174,9 @@ const fn names() -> [&'static str; COUNT] {
 }
 
 /// Sorts the options of one mount. The error is the index of the wrong option and what is wrong
-/// with it: a bind mount cannot take file system data, because the kernel would ignore it, so a
-/// word that is not in the table is a mistake there.
+/// with it. A bind mount cannot take file system data, because the kernel would ignore it: as in runc
+/// that is worth a warning; but a word that is nearly one of the table is a mistake, and a mount that
+/// is not read-only because of one letter is no small matter.
 pub fn parse_options(options: &[String]) -> Result<MountOptions, (usize, String)> {
     let mut parsed = MountOptions::default();
     for (index, option) in options.iter().enumerate() {
@@ -169,23 +185,21 @@ pub fn parse_options(options: &[String]) -> Result<MountOptions, (usize, String)
         }
         match meaning(option) {
             Some(meaning) => parsed.apply(meaning),
+            None if idmap::is_mapping(option) => {
+                parsed.idmap = Some(idmap::parse(option).map_err(|why| (index, why))?);
+            }
             // mount(2) skips empty words of its data.
             None if option.is_empty() => {}
             None => parsed.data.push((index, option.clone())),
         }
     }
-    if let (Some(_), Some((index, word))) = (parsed.bind, parsed.data.first()) {
-        return Err((*index, not_on_a_bind_mount(word)));
+    if parsed.bind.is_some() {
+        parsed.stray = std::mem::take(&mut parsed.data);
+        for (index, word) in parsed.stray.iter().filter(|(_, word)| !word.contains('=')) {
+            if let Some(known) = did_you_mean(word, TABLE.iter().map(|row| row.0)) {
+                return Err((*index, format!("unknown mount option {word:?}; did you mean {known:?}")));
+            }
+        }
     }
     Ok(parsed)
-}
-
-fn not_on_a_bind_mount(word: &str) -> String {
-    if word.contains('=') {
-        return format!("a bind mount takes no file system option, found {word:?}");
-    }
-    match did_you_mean(word, TABLE.iter().map(|row| row.0)) {
-        Some(known) => format!("unknown mount option {word:?}; did you mean {known:?}"),
-        None => format!("unknown mount option {word:?}, and a bind mount takes no file system option"),
-    }
 }

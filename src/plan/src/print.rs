@@ -4,8 +4,9 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::names::NamespaceKind;
 use crate::steps::{
-    Attr, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan, MountIds,
-    MountSource, MountStep, Plan, ProcessPlan, RlimitStep, RootSwitch, SeccompAt, StagePlan,
+    Attr, Attributes, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan,
+    MountIds, MountSource, MountStep, NetDeviceStep, OldGroups, Plan, ProcessPlan, RlimitStep, RootSwitch,
+    SeccompAt, SourceLink, StagePlan,
 };
 
 impl Display for Plan {
@@ -65,6 +66,9 @@ fn host_lines(f: &mut Formatter<'_>, host: &HostPlan, mounts: &[MountStep]) -> f
     if let Some(IdMap { uids, gids, writer }) = &host.id_map {
         writeln!(f, "host   id map      uid {} gid {} {writer:?}", map(uids), map(gids))?;
     }
+    for NetDeviceStep { at, name, new_name } in &host.net_devices {
+        writeln!(f, "host   netdev      {name} as {new_name} # {at}")?;
+    }
     rlimit_lines(f, "host  ", &host.rlimits)?;
     if let Some(score) = host.oom_score_adj {
         writeln!(f, "host   oom         {score}")?;
@@ -74,6 +78,13 @@ fn host_lines(f: &mut Formatter<'_>, host: &HostPlan, mounts: &[MountStep]) -> f
     hook_lines(f, "host  ", &host.poststop)
 }
 
+fn kept(groups: OldGroups) -> &'static str {
+    match groups {
+        OldGroups::Drop => "",
+        OldGroups::Keep => " with the caller's groups",
+    }
+}
+
 fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt::Result {
     for &i in &stage.joins {
         if let Some(join) = host.joins.get(i) {
@@ -81,7 +92,7 @@ fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt
         }
     }
     if stage.become_root {
-        writeln!(f, "stage  identity    root of the user namespace")?;
+        writeln!(f, "stage  identity    root of the user namespace{}", kept(stage.groups))?;
     }
     for clock in stage.clocks.iter().flatten() {
         writeln!(
@@ -156,7 +167,7 @@ fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Re
         }
     }
     if enter.user_namespace {
-        writeln!(f, "init   identity    root of the user namespace")?;
+        writeln!(f, "init   identity    root of the user namespace{}", kept(enter.groups))?;
     }
     if enter.ipc_namespace {
         writeln!(f, "init   unshare     ipc")?;
@@ -169,6 +180,9 @@ fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Re
     }
     if enter.loopback {
         writeln!(f, "init   loopback    up")?;
+    }
+    if enter.wait_for_devices {
+        writeln!(f, "init   wait        for network devices")?;
     }
     if let Some(name) = &enter.hostname {
         writeln!(f, "init   hostname    {name}")?;
@@ -187,7 +201,7 @@ fn attr(name: &str, attr: Option<Attr>) -> String {
 }
 
 fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
-    let MountStep { at, destination, source, attr: own, recursive, propagation } = step;
+    let MountStep { at, destination, source, attr: own, recursive, propagation, taken_back, nofollow } = step;
     let what = match source {
         MountSource::FileSystem { fstype, source, parameters, copy_up } => {
             let words: Vec<String> = parameters
@@ -196,10 +210,17 @@ fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
                 .collect();
             format!("{fstype} {source:?} [{}]{}", words.join(","), if *copy_up { " copy up" } else { "" })
         }
-        MountSource::Bind { source, recursive, idmap } => {
+        MountSource::Bind { source, recursive, idmap, inside, link } => {
             let mapped = if idmap.is_some() { " idmapped" } else { "" };
-            format!("{} {source}{mapped}", if *recursive { "rbind" } else { "bind" })
+            let inside = inside.as_ref().map_or(String::new(), |path| format!(" (of the container: {path})"));
+            let link = match link {
+                SourceLink::Follow => "",
+                SourceLink::Bind => " or the link itself",
+                SourceLink::Copy => " or a copy of the link",
+            };
+            format!("{} {source}{inside}{link}{mapped}", if *recursive { "rbind" } else { "bind" })
         }
+        MountSource::Remount { flags, data } => format!("remount {flags:#x} {data:?}"),
         MountSource::Cgroup => "cgroup".to_string(),
     };
     let propagation: String = propagation
@@ -208,8 +229,10 @@ fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
         .collect();
     writeln!(
         f,
-        "init   mount       {destination} {what}{}{}{propagation} # {at}",
+        "init   mount       {destination}{} {what}{}{}{}{propagation} # {at}",
+        if *nofollow { " or the link there" } else { "" },
         attr("attr", *own),
+        if *taken_back == 0 { String::new() } else { format!(" must not keep {taken_back:#x}") },
         attr("recursive", *recursive)
     )
 }
@@ -230,11 +253,34 @@ fn rlimit_lines(f: &mut Formatter<'_>, who: &str, limits: &[RlimitStep]) -> fmt:
         .try_for_each(|l| writeln!(f, "{who} rlimit      {} {} {} # {}", l.name, l.soft, l.hard, l.at))
 }
 
+fn attribute_lines(f: &mut Formatter<'_>, who: &str, attributes: &Attributes) -> fmt::Result {
+    let Attributes { scheduler, io_priority, personality, memory_policy } = attributes;
+    if let Some(s) = scheduler {
+        let (runtime, deadline, period) = s.deadline;
+        writeln!(
+            f,
+            "{who} scheduler   {} flags {:#x} nice {} priority {} runtime {runtime} deadline {deadline} period {period}",
+            s.name, s.flags, s.nice, s.priority
+        )?;
+    }
+    if let Some(value) = io_priority {
+        writeln!(f, "{who} ioprio      class {} level {}", value >> 13, value & 0x1fff)?;
+    }
+    if let Some(domain) = personality {
+        writeln!(f, "{who} personality {domain:#x}")?;
+    }
+    match memory_policy {
+        Some(policy) => writeln!(f, "{who} mempolicy   {:#x} nodes [{}]", policy.mode, policy.nodes),
+        None => Ok(()),
+    }
+}
+
 fn process_lines(f: &mut Formatter<'_>, who: &str, process: &ProcessPlan) -> fmt::Result {
     rlimit_lines(f, who, &process.rlimits)?;
     if process.no_new_privileges {
         writeln!(f, "{who} no_new_privs")?;
     }
+    attribute_lines(f, who, &process.attributes)?;
     if process.seccomp == SeccompAt::BeforeCredentials {
         writeln!(f, "{who} seccomp     load")?;
     }

@@ -12,6 +12,7 @@
 //! up on the machine: the same spec, request and facts give the same plan.
 
 use crate::names::NamespaceKind;
+use crate::ranges::Ranges;
 use crate::spec::Hook;
 
 /// Where in config.json a step comes from, as a jq path: `.mounts[3]`.
@@ -44,6 +45,8 @@ pub struct HostPlan {
     pub rlimits: Vec<RlimitStep>,
     /// oom_score_adj written from outside, for the same reason.
     pub oom_score_adj: Option<i32>,
+    /// Network devices to move once init is in its network namespace.
+    pub net_devices: Vec<NetDeviceStep>,
     /// prestart and createRuntime hooks.
     pub create_runtime: Vec<HookStep>,
     /// poststart hooks.
@@ -61,6 +64,17 @@ pub struct Join {
     pub kind: NamespaceKind,
     /// Namespace file on the host.
     pub path: String,
+}
+
+/// A network device of the runtime's network namespace that becomes the container's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetDeviceStep {
+    /// `.linux.netDevices.eth0`
+    pub at: At,
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container.
+    pub new_name: String,
 }
 
 /// Lines for /proc/PID/uid_map and gid_map (user_namespaces(7)).
@@ -92,10 +106,22 @@ pub struct StagePlan {
     pub joins: Vec<usize>,
     /// Become root of the joined user namespace.
     pub become_root: bool,
+    /// Which groups are left then.
+    pub groups: OldGroups,
     /// New time namespace with these offsets.
     pub clocks: Option<Vec<ClockOffset>>,
     /// CLONE_NEW* flags of the clone3 that makes init.
     pub clone_flags: u64,
+}
+
+/// The supplementary groups of the caller in a user namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OldGroups {
+    /// They mean nothing there, and go.
+    #[default]
+    Drop,
+    /// `run.oci.keep_original_groups`: files that only they may read stay readable.
+    Keep,
 }
 
 /// One line of /proc/PID/timens_offsets (time_namespaces(7)).
@@ -118,7 +144,7 @@ pub struct InitPlan {
     pub oom_score_adj: Option<i32>,
     /// Cgroup, namespaces, identity.
     pub enter: Enter,
-    /// The root's mount and the propagation of everything else; None without a mount namespace.
+    /// The root's mount and the propagation of everything else; None where nothing is mounted.
     pub rootfs: Option<Rootfs>,
     /// The config's mounts, in its order.
     pub mounts: Vec<MountStep>,
@@ -153,6 +179,8 @@ pub struct Enter {
     pub joins: Vec<usize>,
     /// The host writes the id maps; init waits and becomes root of the new user namespace.
     pub user_namespace: bool,
+    /// Which groups are left then.
+    pub groups: OldGroups,
     /// New IPC namespace, made once init is root of its user namespace: the root of its mqueue file
     /// system belongs to whoever makes it.
     pub ipc_namespace: bool,
@@ -162,6 +190,8 @@ pub struct Enter {
     pub keyring: Option<String>,
     /// Bring `lo` up in the new network namespace.
     pub loopback: bool,
+    /// The host moves network devices here; init waits.
+    pub wait_for_devices: bool,
     /// sethostname(2)
     pub hostname: Option<String>,
     /// setdomainname(2)
@@ -173,11 +203,17 @@ pub struct Enter {
 pub struct Rootfs {
     /// Absolute path on the host.
     pub path: String,
-    /// MS_* propagation set recursively on init's copy of the host's mounts.
+    /// MS_* propagation set recursively on init's copy of the host's mounts; 0 without a mount
+    /// namespace, where the mounts are the host's own.
     pub propagation: u64,
 }
 
 impl Rootfs {
+    /// There is no mount namespace: what is mounted stays on the host.
+    pub fn is_of_the_host(&self) -> bool {
+        self.propagation == 0
+    }
+
     /// Whether mounts made later would travel to the host.
     pub fn is_shared(&self) -> bool {
         self.propagation & crate::options::ms::SHARED != 0
@@ -208,6 +244,10 @@ pub struct MountStep {
     pub recursive: Option<Attr>,
     /// MS_* propagation changes with recursion flag, in order.
     pub propagation: Vec<(u64, bool)>,
+    /// MOUNT_ATTR_* bits that an option takes back by name (`rw`): to keep them is an error.
+    pub taken_back: u64,
+    /// `dest-nofollow`: the destination exists, and if it is a link it is mounted on itself.
+    pub nofollow: bool,
 }
 
 /// A parameter for fsconfig(2): `key=value`, or a flag.
@@ -233,11 +273,35 @@ pub enum MountSource {
         source: String,
         /// With what is mounted below it.
         recursive: bool,
-        /// Owners are shown mapped; the host opens such a source itself.
+        /// Owners are shown mapped, which takes the host's rights.
         idmap: Option<IdmapStep>,
+        /// The same path below the container's root, if it lies there: what the mounts before this one
+        /// show is meant, so that init looks it up when its turn has come.
+        inside: Option<String>,
+        /// What a source that is a symbolic link means.
+        link: SourceLink,
+    },
+    /// A change of what is mounted at the destination (mount(2), MS_REMOUNT).
+    Remount {
+        /// MS_* flags.
+        flags: u64,
+        /// Data of mount(2).
+        data: String,
     },
     /// The container's view of the cgroup hierarchies; which ones is known when the cgroup exists.
     Cgroup,
+}
+
+/// What becomes of a bind source that is a symbolic link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SourceLink {
+    /// What it leads to is bound.
+    #[default]
+    Follow,
+    /// `src-nofollow`: it is bound itself.
+    Bind,
+    /// `copy-symlink`: it is made again at the destination.
+    Copy,
 }
 
 /// MOUNT_ATTR_IDMAP of mount_setattr(2) on the detached tree of a bind mount. Only the host has the
@@ -379,12 +443,66 @@ pub struct ProcessPlan {
     pub rlimits: Vec<RlimitStep>,
     /// prctl(2) PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
+    /// Scheduling, memory policy, execution domain: set with the rights of root, before a filter that
+    /// may forbid it.
+    pub attributes: Attributes,
     /// When the filter is loaded.
     pub seccomp: SeccompAt,
     /// Identity.
     pub credentials: Credentials,
     /// Program.
     pub exec: Exec,
+}
+
+/// What the process has from `.process.scheduler` to `.linux.personality`; what the config does not name
+/// stays as the runtime has it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Attributes {
+    /// `.process.scheduler`
+    pub scheduler: Option<SchedulerStep>,
+    /// `.process.ioPriority`, as ioprio_set(2) takes it: class << 13 | level.
+    pub io_priority: Option<u32>,
+    /// `.linux.personality`: PER_* of personality(2).
+    pub personality: Option<u32>,
+    /// `.linux.memoryPolicy`
+    pub memory_policy: Option<MemoryPolicyStep>,
+}
+
+/// sched_setattr(2)
+#[derive(Debug, Clone, PartialEq)]
+pub struct SchedulerStep {
+    /// `SCHED_BATCH`
+    pub name: String,
+    /// Its number.
+    pub policy: u32,
+    /// SCHED_FLAG_*
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// Runtime, deadline and period of SCHED_DEADLINE in nanoseconds.
+    pub deadline: (u64, u64, u64),
+    /// `.linux.resources.cpu.cpus` leaves the container some CPUs only.
+    pub limited_cpus: bool,
+}
+
+/// set_mempolicy(2)
+#[derive(Debug, Clone, PartialEq)]
+pub struct MemoryPolicyStep {
+    /// MPOL_* and MPOL_F_*.
+    pub mode: u32,
+    /// The nodes.
+    pub nodes: Ranges,
+}
+
+/// CPUs of an exec (config.md, execCPUAffinity).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Affinity {
+    /// While the process is on its way into the container's cgroup.
+    pub initial: Option<Ranges>,
+    /// From then on.
+    pub last: Option<Ranges>,
 }
 
 /// setrlimit(2)
@@ -490,6 +608,8 @@ pub enum Phase {
     Seal,
     /// [`ProcessPlan::rlimits`]
     Rlimits,
+    /// [`ProcessPlan::attributes`]
+    Attributes,
     /// [`ProcessPlan::no_new_privileges`] and [`ProcessPlan::credentials`]
     Credentials,
     /// [`Exec::cwd`]
@@ -507,7 +627,7 @@ pub enum Phase {
 impl Phase {
     /// The phase with this number, as sent in a frame.
     pub fn from_u8(number: u8) -> Option<Phase> {
-        const ALL: [Phase; 22] = [
+        const ALL: [Phase; 23] = [
             Phase::Stage,
             Phase::Join,
             Phase::Enter,
@@ -524,6 +644,7 @@ impl Phase {
             Phase::Hide,
             Phase::Seal,
             Phase::Rlimits,
+            Phase::Attributes,
             Phase::Credentials,
             Phase::Cwd,
             Phase::Seccomp,

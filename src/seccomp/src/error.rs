@@ -34,6 +34,11 @@ pub enum Error {
         /// The largest that the action takes.
         largest: u32,
     },
+    /// A filter that came compiled is none.
+    Compiled {
+        /// What is wrong with it.
+        why: String,
+    },
     /// SCMP_ACT_NOTIFY as the default action.
     NotifyDefault,
     /// SCMP_ACT_NOTIFY for `write`.
@@ -109,6 +114,9 @@ impl fmt::Display for Error {
                 write!(f, "{at}: {action} takes no errno; only SCMP_ACT_ERRNO and SCMP_ACT_TRACE do")
             }
             Error::ErrnoTooLarge { at, value, largest } => write!(f, "{at}: {value} is above {largest}"),
+            Error::Compiled { why } => {
+                write!(f, ".annotations[\"run.oci.seccomp_bpf_data\"]: {why}")
+            }
             Error::NotifyDefault => f.write_str(
                 ".linux.seccomp.defaultAction: SCMP_ACT_NOTIFY cannot be the default action; \
                  the listener would never get its descriptor",
@@ -116,7 +124,7 @@ impl fmt::Display for Error {
             Error::NotifyWrite { at } => {
                 write!(
                     f,
-                    "{at}: SCMP_ACT_NOTIFY cannot be used for write; the listener would never get its descriptor"
+                    "{at}: SCMP_ACT_NOTIFY cannot be used for the write syscall: the listener would never get its descriptor"
                 )
             }
             Error::EmptyName { at } => write!(f, "{at}: empty system call name"),

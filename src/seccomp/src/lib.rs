@@ -26,6 +26,7 @@ mod arch;
 mod args;
 mod assemble;
 mod calls;
+mod compiled;
 mod emit;
 mod error;
 mod file;

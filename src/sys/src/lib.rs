@@ -11,6 +11,7 @@ pub mod mount;
 pub mod net;
 pub mod own_binary;
 pub mod process;
+pub mod sched;
 pub mod seccomp;
 
 pub use rustix::io::Errno;

@@ -167,8 +167,12 @@ fn check(index: usize, rule: &DeviceRule) -> Result<Rule, Invalid> {
             'r' => Access::READ,
             'w' => Access::WRITE,
             'm' => Access::MKNOD,
-            other => return invalid("access", format!("unknown device access {other:?}")),
+            // Ignored, as in runc.
+            _ => continue,
         });
+    }
+    if access == Access(0) {
+        return invalid("access", format!("unknown device access {:?}", rule.access));
     }
     Ok(Rule { allow: rule.allow, kind, major, minor, access, index: Some(index) })
 }
@@ -207,7 +211,7 @@ mod tests {
             (r#""type":"c","major":-2,"access":"r""#, "major: invalid major -2"),
             (r#""type":"c","minor":4294967296,"access":"r""#, "minor: invalid minor 4294967296"),
             (r#""type":"c""#, "access: device access cannot be empty"),
-            (r#""type":"c","access":"rx""#, "access: unknown device access 'x'"),
+            (r#""type":"c","access":"x""#, "access: unknown device access \"x\""),
         ];
         for (fields, want) in cases {
             let error = plan(&format!(r#"{{"devices":[{{"allow":true,{fields}}}]}}"#)).unwrap_err();

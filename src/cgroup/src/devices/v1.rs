@@ -1,8 +1,6 @@
 //! Device rules on v1: a default, and exceptions from it (the kernel's
 //! admin-guide/cgroup-v1/devices, security/device_cgroup.c).
 
-use std::collections::BTreeMap;
-
 use rustix::io::Errno;
 
 use super::{Access, Kind, Rule, number};
@@ -22,22 +20,25 @@ pub struct V1Write {
 type Device = (Kind, Option<u32>, Option<u32>);
 
 /// The fewest writes that make a cgroup, whatever it inherited, follow the rules: first the
-/// default, which clears the exceptions, then one line per exception.
+/// default, which clears the exceptions, then one line per exception in the order of the rules, which
+/// is the order that devices.list shows.
 ///
 /// A rule that would cut a piece out of a wider exception is an error: the kernel ignores such a
 /// write in silence, and the piece would stay open. Narrower exceptions, which the kernel would
 /// keep as silently, are taken back.
 pub fn v1_writes(rules: &[Rule]) -> Result<Vec<V1Write>, Invalid> {
     let mut default_allow = false;
-    let mut exceptions: BTreeMap<Device, Access> = BTreeMap::new();
+    let mut exceptions: Vec<(Device, Access)> = Vec::new();
     for rule in rules {
         if rule.kind == Kind::All {
             default_allow = rule.allow;
             exceptions.clear();
         } else if rule.allow != default_allow {
             let device = (rule.kind, rule.major, rule.minor);
-            let access = exceptions.entry(device).or_insert(Access(0));
-            *access = access.union(rule.access);
+            match exceptions.iter_mut().find(|(known, _)| *known == device) {
+                Some((_, access)) => *access = access.union(rule.access),
+                None => exceptions.push((device, rule.access)),
+            }
         } else {
             for (device, access) in &mut exceptions {
                 take_back(rule, *device, access)?;
@@ -120,17 +121,17 @@ mod tests {
 
     const DEFAULTS: [&str; 12] = [
         "-a",
-        "+b *:* m",
         "+c *:* m",
+        "+b *:* m",
         "+c 1:3 rwm",
-        "+c 1:5 rwm",
-        "+c 1:7 rwm",
         "+c 1:8 rwm",
-        "+c 1:9 rwm",
+        "+c 1:7 rwm",
         "+c 5:0 rwm",
+        "+c 1:5 rwm",
+        "+c 1:9 rwm",
+        "+c 136:* rwm",
         "+c 5:2 rwm",
         "+c 10:200 rwm",
-        "+c 136:* rwm",
     ];
 
     #[test]

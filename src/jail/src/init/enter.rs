@@ -4,13 +4,14 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Enter, Phase};
+use creel_plan::steps::{Enter, OldGroups, Phase};
 use creel_sys::Errno;
 use creel_sys::process::{SingleThreaded, setns, unshare};
 use rustix::process::{DumpableBehavior, Gid, Uid};
 
 use super::talk;
-use crate::conversation::{Channel, Order};
+use crate::attributes::bind_to_cpus;
+use crate::conversation::{Channel, Order, Report};
 use crate::error::{Step, StepError};
 
 pub fn enter(
@@ -21,6 +22,7 @@ pub fn enter(
     alone: &SingleThreaded,
 ) -> Result<(), StepError> {
     join_cgroup(cgroup_tasks)?;
+    bind_to_cpus(None)?;
     for &i in &plan.joins {
         if let Some((file, kind)) = joins.get(i) {
             setns(file.as_fd(), *kind, alone).step(Phase::Join, i, || "setns".into())?;
@@ -28,7 +30,7 @@ pub fn enter(
     }
     if plan.user_namespace {
         talk(channel.expect(Order::Mapped))?;
-        become_root()?;
+        become_root(plan.groups)?;
     }
     if plan.ipc_namespace {
         unshare(NamespaceKind::Ipc.clone_flag(), alone)
@@ -54,6 +56,10 @@ pub fn enter(
     if plan.loopback {
         loopback_up()?;
     }
+    if plan.wait_for_devices {
+        talk(channel.report(&Report::Network))?;
+        talk(channel.expect(Order::Proceed))?;
+    }
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes())
             .step(Phase::Enter, 1, || format!("sethostname({name:?})"))?;
@@ -67,25 +73,23 @@ pub fn enter(
 
 /// A task that writes 0 to `tasks` moves itself: no global lock, no grace period, as a write of
 /// another task's pid to cgroup.procs costs (10 ms when containers start one by one).
-///
-/// The CPUs that the caller of the runtime was bound to (taskset(1), a pinned engine) are not the
-/// container's: the cpuset alone says where it may run. A refusal leaves it where it is.
 pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), StepError> {
     for file in tasks {
         rustix::io::write(file, b"0").step(Phase::Enter, 3, || "join cgroup: write(tasks, 0)".into())?;
     }
-    creel_sys::best_effort(creel_sys::process::reset_affinity());
     Ok(())
 }
 
 /// Root of the user namespace, whose maps are written now.
-pub(crate) fn become_root() -> Result<(), StepError> {
+pub(crate) fn become_root(groups: OldGroups) -> Result<(), StepError> {
     let gid = Gid::ROOT;
     let uid = Uid::ROOT;
-    // The groups of the caller mean nothing inside. EPERM: setgroups is denied in the namespace.
-    match rustix::thread::set_thread_groups(&[]) {
-        Ok(()) | Err(Errno::PERM) => {}
-        other => other.step(Phase::Enter, 0, || "setgroups([])".into())?,
+    if groups == OldGroups::Drop {
+        // EPERM: setgroups is denied in the namespace.
+        match rustix::thread::set_thread_groups(&[]) {
+            Ok(()) | Err(Errno::PERM) => {}
+            other => other.step(Phase::Enter, 0, || "setgroups([])".into())?,
+        }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(Phase::Enter, 0, || "setgid(0)".into())?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step(Phase::Enter, 0, || "setuid(0)".into())

@@ -23,7 +23,7 @@ use rustix::fs::Mode;
 pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
 pub(crate) use enter::{become_root, join_cgroup, join_keyring};
-pub(crate) use mounts::open_tree_at;
+pub(crate) use mounts::{held_link, open_bind_source};
 pub(crate) use sysctl::write_oom_score_adj;
 
 use crate::conversation::{Channel, Order, Report};
@@ -147,7 +147,7 @@ fn phases(
         Some(rootfs) => root::attach(rootfs, mounts, resources)?,
         None => root::open_without_mount_namespace(state)?,
     };
-    mounts::mount_all(mounts, &root, resources)?;
+    mounts::mount_all(mounts, &root, resources, channel)?;
     devices::make_nodes(devices, &root)?;
     devices::make_links(links, &root)?;
     sysctl::write_all(sysctls)?;
@@ -191,6 +191,7 @@ pub(crate) fn become_program(
     if process.no_new_privileges {
         crate::process::set_no_new_privileges()?;
     }
+    crate::attributes::apply(&process.attributes)?;
     crate::process::sweep_descriptors()?;
     creel_sys::process::reset_signals();
     let entered = crate::process::enter_directory(&process.exec.cwd)?;

@@ -8,25 +8,34 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use creel_plan::check::check_proc_destination;
-use creel_plan::options::attr;
-use creel_plan::steps::{At, Attr, MountSource, MountStep, Parameter, Phase};
+use creel_plan::options::{Atime, attr};
+use creel_plan::steps::{At, Attr, MountSource, MountStep, Parameter, Phase, SourceLink};
 use creel_sys::Errno;
 use creel_sys::mount::{MountAttr, mount_setattr};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
 use super::InitResources;
 use super::sysctl::PROC_SUPER_MAGIC;
+use super::talk;
+use crate::conversation::{Channel, Order};
 use crate::error::{Step, StepError};
-use crate::rooted::Root;
+use crate::rooted::{Parents, Root};
 
+/// Access time of a mount: a field of three values, and a bit.
+const ATIME_FIELD: u64 = attr::ATIME_MASK | attr::NODIRATIME;
 /// Longest value that fsconfig(2) takes, terminator included.
 const FSCONFIG_MAX: usize = 256;
 
-pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources) -> Result<(), StepError> {
+pub fn mount_all(
+    steps: &[MountStep],
+    root: &Root,
+    resources: &mut InitResources,
+    channel: &Channel,
+) -> Result<(), StepError> {
     for (i, step) in steps.iter().enumerate() {
         let opened = resources.sources.get_mut(i).and_then(Option::take);
         let mount = match &step.source {
@@ -42,14 +51,28 @@ pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources
                 let covered = (!new).then(|| target.as_fd());
                 filesystem(i, step, target.as_fd(), covered, root)?
             }
-            MountSource::Bind { source, recursive, idmap: _ } => {
-                let tree = match opened {
-                    Some(tree) => tree,
-                    None => open_source(i, source, *recursive)?,
+            MountSource::Bind { source, recursive, link, inside, idmap } => {
+                let tree = match (opened, inside) {
+                    (Some(tree), _) => tree,
+                    (None, Some(path)) => open_inside(i, path, *recursive, root)?,
+                    (None, None) => open_source(i, source, *recursive, *link)?,
                 };
-                let locked = if resources.opened_outside { locked_attrs(i, &tree)? } else { 0 };
+                if is_link(&tree) && *link == SourceLink::Copy {
+                    copy_link(i, step, &tree, root)?;
+                    continue;
+                }
+                if inside.is_some() && idmap.is_some() {
+                    talk(channel.send_tree(i, tree.as_fd()))?;
+                    talk(channel.expect(Order::Proceed))?;
+                }
+                let outside = resources.opened_outside && inside.is_none();
+                let locked = if outside { Some(attrs_of(i, &tree)?) } else { None };
                 bind(i, step, &tree, locked, root)?;
                 tree
+            }
+            MountSource::Remount { flags, data } => {
+                remount(i, step, *flags, data, root)?;
+                continue;
             }
             MountSource::Cgroup => {
                 let target = open_directory(i, root, &step.destination)?;
@@ -66,18 +89,79 @@ pub fn mount_all(steps: &[MountStep], root: &Root, resources: &mut InitResources
 pub fn open_sources(steps: &[MountStep], resources: &mut InitResources) -> Result<(), StepError> {
     resources.sources.resize_with(steps.len(), || None);
     for (i, step) in steps.iter().enumerate() {
-        if let MountSource::Bind { source, recursive, idmap: _ } = &step.source {
+        if let MountSource::Bind { source, recursive, link, inside: None, idmap: _ } = &step.source {
             if resources.sources[i].is_none() {
-                resources.sources[i] = Some(open_source(i, source, *recursive)?);
+                resources.sources[i] = Some(open_source(i, source, *recursive, *link)?);
             }
         }
     }
     Ok(())
 }
 
-fn open_source(i: usize, source: &str, recursive: bool) -> Result<OwnedFd, StepError> {
-    open_tree_at(rustix::fs::CWD, source, recursive)
-        .step(Phase::Mounts, i, || format!("bind source {source:?}"))
+fn open_source(i: usize, source: &str, recursive: bool, link: SourceLink) -> Result<OwnedFd, StepError> {
+    match held_link(source, link) {
+        Some(link) => Ok(link),
+        None => open_bind_source(source, recursive, link)
+            .step(Phase::Mounts, i, || format!("bind source {source:?}")),
+    }
+}
+
+/// A detached copy of what a bind source names, or of the link that it is.
+pub(crate) fn open_bind_source(source: &str, recursive: bool, link: SourceLink) -> Result<OwnedFd, Errno> {
+    let extra = match link {
+        SourceLink::Bind => OpenTreeFlags::AT_SYMLINK_NOFOLLOW,
+        SourceLink::Follow | SourceLink::Copy => OpenTreeFlags::empty(),
+    };
+    open_tree_with(rustix::fs::CWD, Path::new(source), recursive, extra)
+}
+
+/// A handle of the source where it is a link that is to be copied.
+pub(crate) fn held_link(source: &str, link: SourceLink) -> Option<OwnedFd> {
+    if link != SourceLink::Copy {
+        return None;
+    }
+    let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(source, handle, Mode::empty()).ok().filter(is_link)
+}
+
+fn is_link(fd: &OwnedFd) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink)
+}
+
+/// A source of the container's own tree, as the mounts before it have made it. Its links end inside.
+fn open_inside(i: usize, path: &str, recursive: bool, root: &Root) -> Result<OwnedFd, StepError> {
+    let call = || format!("bind source {path:?} of the container");
+    let handle = root.resolve(path).step(Phase::Mounts, i, call)?;
+    open_tree_at(handle.as_fd(), "", recursive).step(Phase::Mounts, i, call)
+}
+
+/// `copy-symlink`: the link, unless one that says the same is there.
+fn copy_link(i: usize, step: &MountStep, link: &OwnedFd, root: &Root) -> Result<(), StepError> {
+    let target = rustix::fs::readlinkat(link, "", Vec::new())
+        .step(Phase::Mounts, i, || "readlink(bind source)".into())?;
+    let call = || format!("symlink({:?}, {target:?})", step.destination);
+    let mut parents = Parents::new(root);
+    let (parent, name) = parents.of(&step.destination).step(Phase::Mounts, i, call)?;
+    match rustix::fs::symlinkat(&target, parent, name.as_os_str()) {
+        Err(Errno::EXIST) => {
+            let there = rustix::fs::readlinkat(parent, name.as_os_str(), Vec::new());
+            if there.is_ok_and(|there| there == target) { Ok(()) } else { Err(Errno::EXIST) }
+        }
+        other => other,
+    }
+    .step(Phase::Mounts, i, call)
+}
+
+/// MS_REMOUNT of mount(2) on what is mounted at the destination, found by its handle.
+fn remount(i: usize, step: &MountStep, flags: u64, data: &str, root: &Root) -> Result<(), StepError> {
+    let call = || format!("mount({:?}, remount {flags:#x}, {data:?})", step.destination);
+    let target = root.resolve(&step.destination).step(Phase::Mounts, i, call)?;
+    let data = std::ffi::CString::new(data)
+        .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
+    let flags = rustix::mount::MountFlags::from_bits_retain(flags as u32);
+    let path = format!("/proc/self/fd/{}", target.as_raw_fd());
+    rustix::mount::mount_remount(path.as_str(), flags, data.as_c_str()).step(Phase::Mounts, i, call)?;
+    set_propagation(i, target.as_fd(), &step.propagation)
 }
 
 /// open_tree(2) with OPEN_TREE_CLONE: a detached copy of a mount or of a whole tree.
@@ -86,12 +170,23 @@ pub(crate) fn open_tree_at(
     path: impl AsRef<Path>,
     recursive: bool,
 ) -> Result<OwnedFd, Errno> {
-    let mut flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree_with(dir, path.as_ref(), recursive, OpenTreeFlags::empty())
+}
+
+fn open_tree_with(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    recursive: bool,
+    extra: OpenTreeFlags,
+) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | extra;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
-    open_tree(dir, path.as_ref(), flags)
+    open_tree(dir, path, flags)
 }
 
 fn open_directory(i: usize, root: &Root, path: &str) -> Result<OwnedFd, StepError> {
@@ -137,13 +232,14 @@ fn source_is_procfs(step: &MountStep) -> bool {
             rustix::fs::statfs(source.as_str()).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC)
         }
         MountSource::FileSystem { fstype, .. } => fstype == "proc",
-        MountSource::Cgroup => false,
+        MountSource::Cgroup | MountSource::Remount { .. } => false,
     }
 }
 
-/// Attributes that a bind mount in a less privileged user namespace may not lose
-/// (mount_namespaces(7), "locked"). The kernel would see to it, had the tree not been cloned outside.
-fn locked_attrs(i: usize, tree: &OwnedFd) -> Result<u64, StepError> {
+/// Attributes of a source, its access time field apart. A bind mount in a less privileged user
+/// namespace may not lose or change them (mount_namespaces(7), "locked"): the kernel sees to it, unless
+/// the tree was cloned outside.
+fn attrs_of(i: usize, tree: &OwnedFd) -> Result<(u64, u64), StepError> {
     use rustix::fs::StatVfsMountFlags as Flag;
     let flags = rustix::fs::fstatvfs(tree).step(Phase::Mounts, i, || "statvfs(bind source)".into())?.f_flag;
     let pairs = [
@@ -152,14 +248,33 @@ fn locked_attrs(i: usize, tree: &OwnedFd) -> Result<u64, StepError> {
         (Flag::NODEV, attr::NODEV),
         (Flag::NOEXEC, attr::NOEXEC),
     ];
-    Ok(pairs.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |attrs, (_, attr)| attrs | attr))
+    let attrs =
+        pairs.iter().filter(|(flag, _)| flags.contains(*flag)).fold(0, |attrs, (_, attr)| attrs | attr);
+    let mode = if flags.contains(Flag::NOATIME) {
+        Atime::Noatime
+    } else if flags.contains(Flag::RELATIME) {
+        Atime::Relatime
+    } else {
+        Atime::Strictatime
+    };
+    let nodiratime = if flags.contains(Flag::NODIRATIME) { attr::NODIRATIME } else { 0 };
+    Ok((attrs, mode.attr() | nodiratime))
 }
 
 /// A bind mount: its target is made to fit what the source is.
-/// `locked` attributes of the source stay.
-fn bind(i: usize, step: &MountStep, tree: &OwnedFd, locked: u64, root: &Root) -> Result<(), StepError> {
+/// What is `locked` in the source stays: attributes, and the access time field.
+fn bind(
+    i: usize,
+    step: &MountStep,
+    tree: &OwnedFd,
+    locked: Option<(u64, u64)>,
+    root: &Root,
+) -> Result<(), StepError> {
     let stat = rustix::fs::fstat(tree).step(Phase::Mounts, i, || "stat(bind source)".into())?;
-    let target = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+    let target = if step.nofollow {
+        root.unfollowed(&step.destination)
+            .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
+    } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         open_directory(i, root, &step.destination)?
     } else {
         root.file(&step.destination)
@@ -167,19 +282,36 @@ fn bind(i: usize, step: &MountStep, tree: &OwnedFd, locked: u64, root: &Root) ->
     };
     refuse_in_proc(i, step, target.as_fd(), root)?;
     if let Some(Attr { set, clear }) = step.attr {
-        let clear = clear & !locked;
+        if let Some((attrs, atime)) = locked {
+            refuse_to_keep(i, step.taken_back & attrs)?;
+            let changed = (set & ATIME_FIELD) != atime && (clear & attr::ATIME_MASK != 0);
+            refuse_to_keep(i, if changed { ATIME_FIELD & !set } else { 0 })?;
+        }
+        let clear = clear & !locked.map_or(0, |(attrs, _)| attrs);
         match mount_setattr(
             tree.as_fd(),
             false,
             &MountAttr { attr_set: set, attr_clr: clear, ..MountAttr::default() },
         ) {
             // Flags of the source may be locked (mount_namespaces(7)): keep them, as mount(8) does.
-            Err(Errno::PERM) => set_attr(i, tree.as_fd(), false, set, clear & attr::ATIME_MASK)?,
+            Err(Errno::PERM) => {
+                refuse_to_keep(i, step.taken_back & attrs_of(i, tree)?.0)?;
+                set_attr(i, tree.as_fd(), false, set, clear & attr::ATIME_MASK)?;
+            }
             other => other.step(Phase::Mounts, i, || attr_call(set, clear))?,
         }
     }
     recursive_attr(i, step, tree.as_fd())?;
     attach(i, tree, target.as_fd())
+}
+
+/// `rw` that would leave the mount read-only is not what was asked for, and runc fails too.
+fn refuse_to_keep(i: usize, attrs: u64) -> Result<(), StepError> {
+    if attrs == 0 {
+        return Ok(());
+    }
+    let call = || format!("mount_setattr(clear {attrs:#x}): cannot change what the source has locked");
+    Err(Errno::PERM).step(Phase::Mounts, i, call)
 }
 
 /// `covered`: the image's own directory, whose permissions a tmpfs takes.
@@ -197,7 +329,10 @@ fn filesystem(
     let with_mode = tmpfs_mode(i, fstype, parameters, covered)?;
     let parameters = with_mode.as_deref().unwrap_or(parameters);
     if parameters.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() >= FSCONFIG_MAX)) {
-        return legacy_mount(i, step, parameters, target, root);
+        let mount = legacy_mount(i, step, parameters, root)?;
+        recursive_attr(i, step, mount.as_fd())?;
+        attach(i, &mount, target)?;
+        return Ok(mount);
     }
     let mount = new_filesystem(i, fstype, source, parameters, attr)?;
     if *copy_up {
@@ -269,13 +404,13 @@ fn kernel_message(context: &OwnedFd) -> String {
     }
 }
 
-/// mount(2) for what fsconfig(2) cannot take, such as an overlay of many layers. The target is a
-/// handle; the host's procfs gives it a path.
+/// mount(2) for what fsconfig(2) cannot take, such as an overlay of many layers, as a detached mount
+/// like any other. It is made in a directory of a new tmpfs that covers the container's root for as
+/// long: no other process sees that directory, so what is mounted there is what is picked up.
 fn legacy_mount(
     i: usize,
     step: &MountStep,
     parameters: &[Parameter],
-    target: BorrowedFd<'_>,
     root: &Root,
 ) -> Result<OwnedFd, StepError> {
     let MountSource::FileSystem { fstype, source, .. } = &step.source else {
@@ -287,22 +422,25 @@ fn legacy_mount(
         .collect();
     let data = std::ffi::CString::new(words.join(","))
         .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
-    let path = format!("/proc/self/fd/{}", target.as_raw_fd());
-    rustix::mount::mount(
-        source.as_str(),
-        path.as_str(),
-        fstype.as_str(),
-        rustix::mount::MountFlags::empty(),
-        data.as_c_str(),
-    )
-    .step(Phase::Mounts, i, || format!("mount({source:?}, type {fstype:?}, {data:?})"))?;
-    // The handle still means the directory underneath.
-    let mounted = root.resolve(&step.destination).step(Phase::Mounts, i, || "open(mount)".into())?;
+    let stage = new_filesystem(i, "tmpfs", "tmpfs", &[("mode".into(), Some("0700".into()))], 0)?;
+    rustix::fs::mkdirat(&stage, "m", Mode::RWXU).step(Phase::Mounts, i, || "mkdir(stage)".into())?;
+    attach(i, &stage, root.as_fd())?;
+    let made = mount_in(&stage, source, fstype, &data)
+        .step(Phase::Mounts, i, || format!("mount({source:?}, type {fstype:?}, {data:?})"));
+    let stage_path = format!("/proc/self/fd/{}", stage.as_raw_fd());
+    rustix::mount::unmount(stage_path.as_str(), UnmountFlags::DETACH)
+        .step(Phase::Mounts, i, || "umount2(stage)".into())?;
+    let mount = made?;
     if let Some(Attr { set, clear }) = step.attr {
-        set_attr(i, mounted.as_fd(), false, set, clear)?;
+        set_attr(i, mount.as_fd(), false, set, clear)?;
     }
-    recursive_attr(i, step, mounted.as_fd())?;
-    Ok(mounted)
+    Ok(mount)
+}
+
+fn mount_in(stage: &OwnedFd, source: &str, fstype: &str, data: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
+    let path = format!("/proc/self/fd/{}/m", stage.as_raw_fd());
+    rustix::mount::mount(source, path.as_str(), fstype, rustix::mount::MountFlags::empty(), data)?;
+    open_tree_at(stage.as_fd(), "m", true)
 }
 
 /// Attaches a detached mount on a handle.

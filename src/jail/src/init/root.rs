@@ -27,8 +27,10 @@ pub fn attach(
     resources: &mut InitResources,
 ) -> Result<Root, StepError> {
     let flags = MountPropagationFlags::from_bits_retain(rootfs.propagation as u32);
-    mount_change("/", flags)
-        .step(Phase::Rootfs, 0, || format!("mount(/, propagation {:#x})", rootfs.propagation))?;
+    if !rootfs.is_of_the_host() {
+        mount_change("/", flags)
+            .step(Phase::Rootfs, 0, || format!("mount(/, propagation {:#x})", rootfs.propagation))?;
+    }
     if rootfs.is_shared() {
         // What is attached to a shared mount travels to the host, so the mount that holds the root
         // is made private; and the sources come first, because some may lie on that very mount.
@@ -48,6 +50,15 @@ pub fn attach(
     .step(Phase::Rootfs, 0, || format!("open({:?})", rootfs.path))?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(&tree, "", &place, "", flags).step(Phase::Rootfs, 0, || "move_mount(rootfs)".into())?;
+    if rootfs.is_of_the_host() {
+        // What comes below it is not for the host's other mount namespaces.
+        let propagation = MountPropagationFlags::PRIVATE.bits().into();
+        mount_setattr(tree.as_fd(), true, &MountAttr { propagation, ..MountAttr::default() }).step(
+            Phase::Rootfs,
+            0,
+            || "mount_setattr(rootfs, private)".into(),
+        )?;
+    }
     Ok(Root::new(tree))
 }
 

@@ -4,7 +4,7 @@ use crate::facts::HostFacts;
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::spec::{IdMapping, Linux};
-use crate::steps::{ClockOffset, IdMap, Join, MapWriter, StagePlan};
+use crate::steps::{ClockOffset, IdMap, Join, MapWriter, OldGroups, StagePlan};
 
 /// `.linux.namespaces`, divided.
 #[derive(Debug, Default)]
@@ -88,7 +88,7 @@ pub fn id_map(linux: &Linux, joining: &Joining, facts: &HostFacts) -> Option<IdM
 /// * A joined user namespace must own the namespaces that are made: they are made after it.
 /// * Clocks are set before the first process is in a time namespace.
 /// * Namespaces of the host's user are joined before a new user namespace takes the rights away.
-pub fn stage(linux: &Linux, joining: &Joining) -> Option<StagePlan> {
+pub fn stage(linux: &Linux, joining: &Joining, groups: OldGroups) -> Option<StagePlan> {
     let clocks = joining.is_new(NamespaceKind::Time) && !linux.time_offsets.is_empty();
     let needed = joining.joined(NamespaceKind::Pid)
         || joining.joined(NamespaceKind::User)
@@ -103,6 +103,7 @@ pub fn stage(linux: &Linux, joining: &Joining) -> Option<StagePlan> {
     Some(StagePlan {
         joins: joining.all_joins(),
         become_root: joining.joined(NamespaceKind::User),
+        groups,
         clocks: clocks.then(|| clock_offsets(linux)),
         clone_flags: joining.clone_flags & !time,
     })
@@ -148,7 +149,7 @@ mod tests {
         for (namespaces, expected) in cases {
             let linux = linux(namespaces);
             let joining = split(&linux).unwrap();
-            assert_eq!(stage(&linux, &joining).is_some(), *expected, "{namespaces:?}");
+            assert_eq!(stage(&linux, &joining, OldGroups::Drop).is_some(), *expected, "{namespaces:?}");
         }
     }
 
@@ -157,7 +158,7 @@ mod tests {
         let mut linux = linux(&[("time", ""), ("pid", "")]);
         linux.time_offsets.insert("boottime".into(), TimeOffset { secs: 7, nanosecs: 1 });
         let joining = split(&linux).unwrap();
-        let stage = stage(&linux, &joining).unwrap();
+        let stage = stage(&linux, &joining, OldGroups::Drop).unwrap();
         assert_eq!(stage.clone_flags, NamespaceKind::Pid.clone_flag());
         assert_eq!(stage.clocks.unwrap()[0].clock, "boottime");
     }
@@ -177,7 +178,13 @@ mod tests {
 
     #[test]
     fn an_ordinary_user_maps_itself_or_asks_the_helpers() {
-        let user = HostFacts { euid: 1000, egid: 1000, in_user_namespace: false, setgroups_denied: false };
+        let user = HostFacts {
+            euid: 1000,
+            egid: 1000,
+            in_user_namespace: false,
+            setgroups_denied: false,
+            selinux: false,
+        };
         let one = |host| vec![IdMapping { container_id: 0, host_id: host, size: 1 }];
         let mut linux = linux(&[("user", "")]);
         linux.uid_mappings = one(1000);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::invalid::Invalid;
 use crate::names::{capability_number, rlimit_number};
-use crate::spec::{Capabilities, Process};
+use crate::spec::{Capabilities, MemoryPolicy, Personality, Process};
 use crate::steps::{CapSets, Console, Credentials, Exec, ProcessPlan, RlimitStep, SeccompAt};
 
 /// What a process depends on beside its own section.
@@ -12,6 +12,8 @@ use crate::steps::{CapSets, Console, Credentials, Exec, ProcessPlan, RlimitStep,
 pub struct ProcessContext<'a> {
     /// The container has a seccomp filter.
     pub has_seccomp: bool,
+    /// `run.oci.keep_original_groups`: the groups of the config count for nothing.
+    pub keep_groups: bool,
     /// The user namespace's owner gave up setgroups(2).
     pub setgroups_denied: bool,
     /// Descriptors from 3 on that stay open.
@@ -20,6 +22,29 @@ pub struct ProcessContext<'a> {
     pub env: &'a BTreeMap<String, String>,
     /// The host sets the resource limits.
     pub limits_by_host: bool,
+    /// `.linux.memoryPolicy`
+    pub memory_policy: Option<&'a MemoryPolicy>,
+    /// `.linux.personality`
+    pub personality: Option<&'a Personality>,
+    /// `.linux.resources.cpu.cpus` is given.
+    pub limited_cpus: bool,
+}
+
+impl<'a> ProcessContext<'a> {
+    /// Of a container that changes nothing.
+    pub fn bare(env: &'a BTreeMap<String, String>) -> Self {
+        ProcessContext {
+            has_seccomp: false,
+            keep_groups: false,
+            setgroups_denied: false,
+            preserve_fds: 0,
+            env,
+            limits_by_host: false,
+            memory_policy: None,
+            personality: None,
+            limited_cpus: false,
+        }
+    }
 }
 
 /// The process's plan, and the limits that the host sets for it.
@@ -29,7 +54,7 @@ pub fn plan_process(
 ) -> Result<(ProcessPlan, Vec<RlimitStep>), Invalid> {
     let no_new_privileges = process.no_new_privileges.unwrap_or(false);
     let groups = &process.user.additional_gids;
-    if context.setgroups_denied && !groups.is_empty() {
+    if context.setgroups_denied && !context.keep_groups && !groups.is_empty() {
         return Err(Invalid::new(
             ".process.user.additionalGids",
             "cannot set additional groups in a rootless container that maps a single id",
@@ -40,6 +65,7 @@ pub fn plan_process(
     let plan = ProcessPlan {
         rlimits: own,
         no_new_privileges,
+        attributes: super::attributes::plan_attributes(process, context)?,
         seccomp: match (context.has_seccomp, no_new_privileges) {
             (false, _) => SeccompAt::Never,
             (true, true) => SeccompAt::BeforeExec,
@@ -48,7 +74,7 @@ pub fn plan_process(
         credentials: Credentials {
             uid: process.user.uid,
             gid: process.user.gid,
-            groups: (!context.setgroups_denied).then(|| groups.clone()),
+            groups: (!context.setgroups_denied && !context.keep_groups).then(|| groups.clone()),
             caps: process.capabilities.as_ref().map(cap_sets).unwrap_or_default(),
         },
         exec: Exec {
@@ -121,7 +147,7 @@ mod tests {
     use super::*;
 
     fn context(has_seccomp: bool, env: &BTreeMap<String, String>) -> ProcessContext<'_> {
-        ProcessContext { has_seccomp, setgroups_denied: false, preserve_fds: 0, env, limits_by_host: false }
+        ProcessContext { has_seccomp, ..ProcessContext::bare(env) }
     }
 
     #[test]

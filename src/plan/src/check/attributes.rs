@@ -1,12 +1,13 @@
 //! Scheduling, memory policy, personality, network devices and resctrl: the ranges of their values.
 
 use super::{Warning, namespace};
-use crate::invalid::{Invalid, key_path};
+use crate::invalid::{Invalid, did_you_mean, key_path};
 use crate::names::{
     IOPRIO_CLASSES, MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, NamespaceKind, PERSONALITIES, SCHEDULER_FLAGS,
     SCHEDULER_POLICIES, number,
 };
-use crate::spec::{IoPriority, Scheduler, Spec};
+use crate::ranges::Ranges;
+use crate::spec::{CpuAffinity, IoPriority, Scheduler, Spec};
 
 fn known(at: String, what: &str, word: &str, table: &[(&str, u32)]) -> Result<(), Invalid> {
     if number(table, word).is_some() {
@@ -28,6 +29,12 @@ pub(super) fn scheduler(at: &str, scheduler: Option<&Scheduler>) -> Result<(), I
         return Err(Invalid::new(
             format!("{at}.nice"),
             format!("must be between -20 and 19, found {}", s.nice),
+        ));
+    }
+    if s.priority < 0 {
+        return Err(Invalid::new(
+            format!("{at}.priority"),
+            format!("must not be negative, found {}", s.priority),
         ));
     }
     if s.priority != 0 && !matches!(policy, "SCHED_FIFO" | "SCHED_RR") {
@@ -52,39 +59,53 @@ pub(super) fn io_priority(at: &str, priority: Option<&IoPriority>) -> Result<(),
     Ok(())
 }
 
+/// Lists of CPUs for exec.
+pub(super) fn cpu_affinity(at: &str, affinity: Option<&CpuAffinity>) -> Result<(), Invalid> {
+    let Some(affinity) = affinity else { return Ok(()) };
+    for (field, text) in [("initial", &affinity.initial), ("final", &affinity.r#final)] {
+        Ranges::parse(text).map_err(|why| Invalid::new(format!("{at}.{field}"), why))?;
+    }
+    Ok(())
+}
+
 /// set_mempolicy(2): which modes take nodes.
 pub(super) fn memory_policy(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Invalid> {
     let Some(policy) = spec.linux.as_ref().and_then(|linux| linux.memory_policy.as_ref()) else {
         return Ok(());
     };
     let at = ".linux.memoryPolicy";
-    known(format!("{at}.mode"), "memory policy", &policy.mode, MEMORY_POLICY_MODES)?;
+    let wrong = |at: String, what: &str, word: &str, table: &[(&str, u32)]| {
+        let near = match did_you_mean(word, table.iter().map(|row| row.0)) {
+            Some(near) => format!("; did you mean {near:?}"),
+            None => String::new(),
+        };
+        Err(Invalid::new(at, format!("invalid memory policy {what} {word:?}{near}")))
+    };
+    if number(MEMORY_POLICY_MODES, &policy.mode).is_none() {
+        return wrong(format!("{at}.mode"), "mode", &policy.mode, MEMORY_POLICY_MODES);
+    }
     for (index, flag) in policy.flags.iter().enumerate() {
-        known(format!("{at}.flags[{index}]"), "memory policy flag", flag, MEMORY_POLICY_FLAGS)?;
+        if number(MEMORY_POLICY_FLAGS, flag).is_none() {
+            return wrong(format!("{at}.flags[{index}]"), "flag", flag, MEMORY_POLICY_FLAGS);
+        }
     }
-    if !policy.nodes.split(',').all(|part| part.is_empty() || is_range(part)) {
-        let why = format!("expected a list such as 0,2-3, found {:?}", policy.nodes);
-        return Err(Invalid::new(format!("{at}.nodes"), why));
-    }
-    let none = policy.nodes.bytes().all(|byte| byte == b',');
+    let nodes = Ranges::parse(&policy.nodes).map_err(|why| {
+        let why = format!("invalid memory policy nodes {:?}: {why}", policy.nodes);
+        Invalid::new(format!("{at}.nodes"), why)
+    })?;
     match policy.mode.as_str() {
-        "MPOL_DEFAULT" | "MPOL_LOCAL" if !none => {
-            Err(Invalid::new(format!("{at}.nodes"), format!("must be empty for {}", policy.mode)))
+        "MPOL_DEFAULT" | "MPOL_LOCAL" if !nodes.is_empty() => {
+            let why = format!("memory policy mode requires 0 nodes but got {}", nodes.count());
+            Err(Invalid::new(format!("{at}.nodes"), why))
         }
         // MPOL_PREFERRED without nodes means the local one.
-        "MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_PREFERRED_MANY" | "MPOL_WEIGHTED_INTERLEAVE" if none => {
-            Err(Invalid::new(format!("{at}.nodes"), format!("must not be empty for {}", policy.mode)))
+        "MPOL_BIND" | "MPOL_INTERLEAVE" | "MPOL_PREFERRED_MANY" | "MPOL_WEIGHTED_INTERLEAVE"
+            if nodes.is_empty() =>
+        {
+            let why = "memory policy mode requires at least one node but got 0";
+            Err(Invalid::new(format!("{at}.nodes"), why))
         }
         _ => Ok(()),
-    }
-}
-
-/// `3` or `2-3`.
-fn is_range(part: &str) -> bool {
-    let (first, last) = part.split_once('-').unwrap_or((part, part));
-    match (first.parse::<u16>(), last.parse::<u16>()) {
-        (Ok(first), Ok(last)) => first <= last,
-        _ => false,
     }
 }
 
@@ -112,8 +133,15 @@ pub(super) fn net_devices(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Inval
     if namespace(spec, NamespaceKind::Network).is_none() {
         return Err(Invalid::new(at, "needs a network namespace in .linux.namespaces"));
     }
+    let mut inside: Vec<&str> = Vec::new();
     for (name, device) in &linux.net_devices {
         let at = key_path(at, name);
+        let new_name = if device.name.is_empty() { name } else { &device.name };
+        if inside.contains(&new_name.as_str()) {
+            let why = format!("{new_name:?} is the name of another device in the container");
+            return Err(Invalid::new(at, why));
+        }
+        inside.push(new_name);
         if !is_interface(name) {
             return Err(Invalid::new(at, format!("{name:?} is not a network device name")));
         }
@@ -149,7 +177,6 @@ mod tests {
 
     #[test]
     fn scheduler_fields_belong_to_their_policy() {
-        let unsupported = ".process.scheduler: not supported by this version of creel";
         process_table(&[
             (
                 r#"{"scheduler": {"policy": ""}}"#,
@@ -181,8 +208,12 @@ mod tests {
                 r#"{"scheduler": {"policy": "SCHED_FIFO", "period": 1}}"#,
                 ".process.scheduler.period: is only for SCHED_DEADLINE",
             ),
-            (r#"{"scheduler": {"policy": "SCHED_FIFO", "priority": 10}}"#, unsupported),
-            (r#"{"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 1, "period": 2}}"#, unsupported),
+            (r#"{"scheduler": {"policy": "SCHED_FIFO", "priority": 10}}"#, "ok"),
+            (
+                r#"{"scheduler": {"policy": "SCHED_FIFO", "priority": -1}}"#,
+                ".process.scheduler.priority: must not be negative, found -1",
+            ),
+            (r#"{"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 1, "period": 2}}"#, "ok"),
         ]);
     }
 
@@ -197,43 +228,40 @@ mod tests {
                 r#"{"ioPriority": {"class": "IOPRIO_CLASS_BB", "priority": 1}}"#,
                 r#".process.ioPriority.class: unknown I/O priority class "IOPRIO_CLASS_BB"; did you mean "IOPRIO_CLASS_BE""#,
             ),
-            (
-                r#"{"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7}}"#,
-                ".process.ioPriority: not supported by this version of creel",
-            ),
+            (r#"{"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7}}"#, "ok"),
         ]);
     }
 
     #[test]
     fn memory_policy_nodes_fit_the_mode() {
-        let unsupported = ".linux.memoryPolicy: not supported by this version of creel";
         let policy = |p: &str| format!(r#"{{"linux": {{"memoryPolicy": {p}}}}}"#);
         table(&[
             (
                 &policy(r#"{"mode": "MPOL_BOND"}"#),
-                r#".linux.memoryPolicy.mode: unknown memory policy "MPOL_BOND"; did you mean "MPOL_BIND""#,
+                r#".linux.memoryPolicy.mode: invalid memory policy mode "MPOL_BOND"; did you mean "MPOL_BIND""#,
             ),
             (
                 &policy(r#"{"mode": "MPOL_BIND"}"#),
-                ".linux.memoryPolicy.nodes: must not be empty for MPOL_BIND",
+                ".linux.memoryPolicy.nodes: memory policy mode requires at least one node but got 0",
             ),
             (
-                &policy(r#"{"mode": "MPOL_LOCAL", "nodes": "0"}"#),
-                ".linux.memoryPolicy.nodes: must be empty for MPOL_LOCAL",
+                &policy(r#"{"mode": "MPOL_LOCAL", "nodes": "0-7"}"#),
+                ".linux.memoryPolicy.nodes: memory policy mode requires 0 nodes but got 8",
             ),
             (
                 &policy(r#"{"mode": "MPOL_BIND", "nodes": "0,3-2"}"#),
-                r#".linux.memoryPolicy.nodes: expected a list such as 0,2-3, found "0,3-2""#,
+                r#".linux.memoryPolicy.nodes: invalid memory policy nodes "0,3-2": "3-2" ends before it begins"#,
             ),
             (
                 &policy(r#"{"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODE"]}"#),
                 concat!(
-                    r#".linux.memoryPolicy.flags[0]: unknown memory policy flag "MPOL_F_STATIC_NODE"; "#,
+                    r#".linux.memoryPolicy.flags[0]: invalid memory policy flag "MPOL_F_STATIC_NODE"; "#,
                     r#"did you mean "MPOL_F_STATIC_NODES""#
                 ),
             ),
-            (&policy(r#"{"mode": "MPOL_PREFERRED"}"#), unsupported),
-            (&policy(r#"{"mode": "MPOL_INTERLEAVE", "nodes": "0,2-3"}"#), unsupported),
+            (&policy(r#"{"mode": "MPOL_PREFERRED"}"#), "ok"),
+            (&policy(r#"{"mode": "MPOL_INTERLEAVE", "nodes": "0,2-3"}"#), "ok"),
+            (&policy("{}"), r#".linux.memoryPolicy.mode: invalid memory policy mode """#),
         ]);
     }
 
@@ -244,10 +272,7 @@ mod tests {
                 r#"{"linux": {"personality": {"domain": "LINUX64"}}}"#,
                 r#".linux.personality.domain: unknown personality "LINUX64"; did you mean "LINUX""#,
             ),
-            (
-                r#"{"linux": {"personality": {"domain": "LINUX32"}}}"#,
-                ".linux.personality: not supported by this version of creel",
-            ),
+            (r#"{"linux": {"personality": {"domain": "LINUX32"}}}"#, "ok"),
         ]);
     }
 
@@ -265,9 +290,10 @@ mod tests {
                 &devices(r#"{"eth0": {"name": "sixteen-letters-"}}"#),
                 r#".linux.netDevices.eth0.name: "sixteen-letters-" is not a network device name"#,
             ),
+            (&devices(r#"{"eth0": {"name": "fifteen-letters"}}"#), "ok"),
             (
-                &devices(r#"{"eth0": {"name": "fifteen-letters"}}"#),
-                ".linux.netDevices: not supported by this version of creel",
+                &devices(r#"{"a": {"name": "eth0"}, "eth0": {}}"#),
+                r#".linux.netDevices.eth0: "eth0" is the name of another device in the container"#,
             ),
             (&devices("{}"), "ok"),
         ]);
@@ -276,12 +302,11 @@ mod tests {
     #[test]
     fn resctrl_group_is_one_name() {
         let group = |id: &str| format!(r#"{{"linux": {{"intelRdt": {{"closID": "{id}"}}}}}}"#);
-        let unsupported = ".linux.intelRdt: not supported by this version of creel";
         table(&[
             (&group(".."), r#".linux.intelRdt.closID: ".." is not a group name"#),
             (&group("a/b"), r#".linux.intelRdt.closID: "a/b" is not a group name"#),
-            (&group("/"), unsupported),
-            (&group("guaranteed"), unsupported),
+            (&group("/"), "ok"),
+            (&group("guaranteed"), "ok"),
         ]);
     }
 }

@@ -43,7 +43,7 @@ pub(super) fn capabilities(
             .into_iter()
             .find(|(_, names)| !names.contains(name));
         if let Some((set, _)) = missing {
-            let why = format!("{name} cannot be raised, it is not in the {set} set");
+            let why = format!("can't raise ambient capability {name}: it is not in the {set} set");
             warnings.push(Warning::new(format!("{at}.ambient[{index}]"), why));
         }
     }
@@ -98,11 +98,11 @@ mod tests {
         process_table(&[
             (
                 r#"{"capabilities": {"ambient": ["CAP_KILL"], "permitted": ["CAP_KILL"]}}"#,
-                "warning .process.capabilities.ambient[0]: CAP_KILL cannot be raised, it is not in the inheritable set",
+                "warning .process.capabilities.ambient[0]: can't raise ambient capability CAP_KILL: it is not in the inheritable set",
             ),
             (
                 r#"{"capabilities": {"ambient": ["CAP_KILL"], "inheritable": ["CAP_KILL"]}}"#,
-                "warning .process.capabilities.ambient[0]: CAP_KILL cannot be raised, it is not in the permitted set",
+                "warning .process.capabilities.ambient[0]: can't raise ambient capability CAP_KILL: it is not in the permitted set",
             ),
             (
                 r#"{"capabilities": {"ambient": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "permitted": ["CAP_KILL"]}}"#,

@@ -47,8 +47,8 @@ fn number(at: impl Display, value: i64, max: i64) -> Result<(), Invalid> {
     Err(Invalid::new(at.to_string(), format!("must be between 0 and {max}, found {value}")))
 }
 
-/// Rules of the devices cgroup: `a`, `b` or `c`, and letters of `rwm`.
-pub(super) fn device_rules(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Invalid> {
+/// Rules of the devices cgroup: `a`, `b` or `c`, and letters of `rwm`. runc ignores other letters.
+pub(super) fn device_rules(spec: &Spec, warnings: &mut Vec<Warning>) -> Result<(), Invalid> {
     let Some(resources) = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) else {
         return Ok(());
     };
@@ -60,9 +60,14 @@ pub(super) fn device_rules(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Inva
         if rule.access.is_empty() {
             return Err(Invalid::new(at + ".access", "must not be empty"));
         }
-        if !rule.access.bytes().all(|letter| b"rwm".contains(&letter)) {
+        let known = rule.access.bytes().filter(|letter| b"rwm".contains(letter)).count();
+        if known == 0 {
             let why = format!("expected letters of \"rwm\", found {:?}", rule.access);
             return Err(Invalid::new(at + ".access", why));
+        }
+        if known < rule.access.len() {
+            let why = format!("letters other than r, w and m are ignored, found {:?}", rule.access);
+            warnings.push(Warning::new(format!("{at}.access"), why));
         }
         // -1 is a wildcard, as in runc.
         for (field, value) in [("major", rule.major), ("minor", rule.minor)] {
@@ -125,8 +130,12 @@ mod tests {
             (&rule(r#"{"allow": true, "type": "c", "major": 1, "minor": -1, "access": "m"}"#), "ok"),
             (&rule(r#"{"allow": true}"#), ".linux.resources.devices[0].access: must not be empty"),
             (
-                &rule(r#"{"allow": true, "access": "rx"}"#),
-                r#".linux.resources.devices[0].access: expected letters of "rwm", found "rx""#,
+                &rule(r#"{"allow": true, "access": "rwa"}"#),
+                r#"warning .linux.resources.devices[0].access: letters other than r, w and m are ignored, found "rwa""#,
+            ),
+            (
+                &rule(r#"{"allow": true, "access": "x"}"#),
+                r#".linux.resources.devices[0].access: expected letters of "rwm", found "x""#,
             ),
             (
                 &rule(r#"{"allow": true, "type": "p", "access": "r"}"#),

@@ -61,16 +61,20 @@ fn destination(mount: &str, path: &str, warnings: &mut Vec<Warning>) -> Result<(
 fn kind(at: &str, mount: &Mount, options: &MountOptions, warnings: &mut Vec<Warning>) -> Result<(), Invalid> {
     let kind = mount.r#type.as_str();
     if options.bind.is_some() {
+        for (index, word) in &options.stray {
+            let why = format!("{word:?} is ignored, a bind mount takes no file system option");
+            warnings.push(Warning::new(format!("{at}.options[{index}]"), why));
+        }
+        if options.copy_symlink && (options.source_nofollow || options.destination_nofollow) {
+            let why = "\"copy-symlink\" excludes \"src-nofollow\" and \"dest-nofollow\"";
+            return Err(Invalid::new(format!("{at}.options"), why));
+        }
         if mount.source.is_empty() {
             return Err(Invalid::new(format!("{at}.source"), "must not be empty for a bind mount"));
         }
     } else if kind == "bind" {
         return Err(Invalid::new(format!("{at}.options"), "a bind mount needs \"bind\" or \"rbind\""));
-    } else if options.remount {
-        let option = mount.options.iter().rposition(|option| option == "remount").unwrap_or(0);
-        let why = "only a bind mount can be remounted by this version of creel";
-        return Err(Invalid::new(format!("{at}.options[{option}]"), why));
-    } else if kind.is_empty() {
+    } else if kind.is_empty() && !options.remount {
         return Err(Invalid::new(format!("{at}.type"), "must not be empty, unless for a bind mount"));
     }
     if options.tmpcopyup && (kind != "tmpfs" || options.bind.is_some()) {
@@ -90,6 +94,9 @@ fn id_mapping(at: &str, mount: &Mount, options: &MountOptions, spec: &Spec) -> R
     }
     if options.bind.is_none() {
         return Err(Invalid::new(at, "only a bind mount can be id-mapped"));
+    }
+    if !own && options.idmap.as_ref().is_some_and(|idmap| idmap.maps.is_some()) {
+        return Ok(());
     }
     if !own {
         return match namespace(spec, NamespaceKind::User) {
@@ -183,9 +190,12 @@ mod tests {
         table(&[
             (&mount(r#"{"destination": "/b", "source": "/c", "options": ["rbind", "rro"]}"#), "ok"),
             (&mount(r#"{"destination": "/b", "type": "none", "source": "c", "options": ["bind"]}"#), "ok"),
+            (&mount(r#"{"destination": "/b", "options": ["remount", "ro"]}"#), "ok"),
             (
-                &mount(r#"{"destination": "/b", "options": ["remount", "ro"]}"#),
-                ".mounts[1].options[0]: only a bind mount can be remounted by this version of creel",
+                &mount(
+                    r#"{"destination": "/b", "source": "/c", "options": ["bind", "copy-symlink", "src-nofollow"]}"#,
+                ),
+                r#".mounts[1].options: "copy-symlink" excludes "src-nofollow" and "dest-nofollow""#,
             ),
             (
                 &mount(r#"{"destination": "/b", "type": "bind", "source": "/c"}"#),
@@ -211,7 +221,7 @@ mod tests {
             ),
             (
                 &mount(r#"{"destination": "/b", "source": "/c", "options": ["mode=1", "rbind"]}"#),
-                r#".mounts[1].options[0]: a bind mount takes no file system option, found "mode=1""#,
+                r#"warning .mounts[1].options[0]: "mode=1" is ignored, a bind mount takes no file system option"#,
             ),
             (&mount(r#"{"destination": "/b", "type": "tmpfs", "options": ["mode=1", "tmpcopyup"]}"#), "ok"),
             (

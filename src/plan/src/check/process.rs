@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::attributes::{io_priority, scheduler};
+use super::attributes::{cpu_affinity, io_priority, scheduler};
 use super::capabilities::capabilities;
 use super::{Warning, absolute, environment, no_null};
 use crate::invalid::Invalid;
@@ -44,7 +44,8 @@ pub(super) fn check_process(process: &Process, at: &str, warnings: &mut Vec<Warn
         }
     }
     scheduler(&format!("{at}.scheduler"), process.scheduler.as_ref())?;
-    io_priority(&format!("{at}.ioPriority"), process.io_priority.as_ref())
+    io_priority(&format!("{at}.ioPriority"), process.io_priority.as_ref())?;
+    cpu_affinity(&format!("{at}.execCPUAffinity"), process.exec_cpu_affinity.as_ref())
 }
 
 /// struct winsize of ioctl_tty(2) has 16 bits for each side.
@@ -186,6 +187,17 @@ mod tests {
             (
                 r#"{"oomScoreAdj": -1001}"#,
                 ".process.oomScoreAdj: must be between -1000 and 1000, found -1001",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn cpus_of_exec_are_lists() {
+        process_table(&[
+            (r#"{"execCPUAffinity": {"initial": "0-3,7", "final": ""}}"#, "ok"),
+            (
+                r#"{"execCPUAffinity": {"initial": "0", "final": "2-1"}}"#,
+                r#".process.execCPUAffinity.final: "2-1" ends before it begins"#,
             ),
         ]);
     }

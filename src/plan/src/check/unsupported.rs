@@ -3,6 +3,7 @@
 //! no Linux runtime applies, is not read at all.)
 
 use super::Warning;
+use crate::facts::HostFacts;
 use crate::invalid::Invalid;
 use crate::spec::{Linux, Process, Spec};
 
@@ -14,19 +15,7 @@ type Field<T> = (&'static str, fn(&T) -> bool);
 /// Fields of `.process`, and when one is asked for.
 const PROCESS: &[Field<Process>] = &[
     ("apparmorProfile", |p| !p.apparmor_profile.is_empty()),
-    ("execCPUAffinity", |p| p.exec_cpu_affinity.is_some()),
-    ("ioPriority", |p| p.io_priority.is_some()),
-    ("scheduler", |p| p.scheduler.is_some()),
     ("selinuxLabel", |p| !p.selinux_label.is_empty()),
-];
-
-/// Fields of `.linux`.
-const LINUX: &[Field<Linux>] = &[
-    ("intelRdt", |l| l.intel_rdt.is_some()),
-    ("memoryPolicy", |l| l.memory_policy.is_some()),
-    ("mountLabel", |l| !l.mount_label.is_empty()),
-    ("netDevices", |l| !l.net_devices.is_empty()),
-    ("personality", |l| l.personality.is_some()),
 ];
 
 fn refuse<T>(at: &str, part: &T, table: &[Field<T>]) -> Result<(), Invalid> {
@@ -41,36 +30,51 @@ pub(super) fn process(process: &Process, at: &str) -> Result<(), Invalid> {
 }
 
 pub(super) fn unsupported(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Invalid> {
-    if let Some(part) = &spec.process {
-        process(part, ".process")?;
-    }
-    match &spec.linux {
-        Some(linux) => refuse(".linux", linux, LINUX),
+    match &spec.process {
+        Some(part) => process(part, ".process"),
         None => Ok(()),
     }
+}
+
+/// `.linux.mountLabel` is SELinux's: without it there is nothing to label.
+pub(crate) fn mount_label(
+    linux: &Linux,
+    facts: &HostFacts,
+    warnings: &mut Vec<Warning>,
+) -> Result<(), Invalid> {
+    let at = ".linux.mountLabel";
+    match (linux.mount_label.is_empty(), facts.selinux) {
+        (true, _) => {}
+        (false, true) => return Err(Invalid::new(at, WHY)),
+        (false, false) => warnings.push(Warning::new(at, "ignored, SELinux is off on this machine")),
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{process_table, table};
+    use super::*;
 
     #[test]
     fn fields_that_are_not_applied_are_refused() {
-        for (field, value) in [
-            ("apparmorProfile", r#""docker-default""#),
-            ("execCPUAffinity", r#"{"initial": "0"}"#),
-            ("selinuxLabel", r#""a:b:c:s0""#),
-        ] {
+        for (field, value) in [("apparmorProfile", r#""docker-default""#), ("selinuxLabel", r#""a:b:c:s0""#)]
+        {
             let expected = format!(".process.{field}: not supported by this version of creel");
             process_table(&[(&format!(r#"{{"{field}": {value}}}"#), &expected)]);
         }
-        table(&[
-            (
-                r#"{"linux": {"mountLabel": "a:b:c"}}"#,
-                ".linux.mountLabel: not supported by this version of creel",
-            ),
-            (r#"{"linux": {"intelRdt": {}}}"#, ".linux.intelRdt: not supported by this version of creel"),
-        ]);
+    }
+
+    #[test]
+    fn a_mount_label_needs_selinux_to_mean_anything() {
+        let linux = Linux { mount_label: "a:b:c".into(), ..Linux::default() };
+        let mut warnings = Vec::new();
+        mount_label(&linux, &HostFacts::ROOT, &mut warnings).expect("nothing to label");
+        assert_eq!(warnings.len(), 1);
+        let facts = HostFacts { selinux: true, ..HostFacts::ROOT };
+        let invalid = mount_label(&linux, &facts, &mut warnings).expect_err("not applied");
+        assert_eq!(invalid.at, ".linux.mountLabel");
+        mount_label(&Linux::default(), &facts, &mut warnings).expect("no label");
     }
 
     #[test]

@@ -26,6 +26,10 @@ pub(super) enum Meaning {
     Propagation(PropagationKind),
     PropagationRecursive(PropagationKind),
     CopyUp,
+    /// crun's words for bind mounts whose source or destination is a symbolic link.
+    CopySymlink,
+    SourceNofollow,
+    DestinationNofollow,
     Idmap,
     IdmapRecursive,
 }
@@ -33,13 +37,15 @@ pub(super) enum Meaning {
 use Meaning as M;
 
 /// mount(8), "Filesystem-independent mount options", the recursive attributes of runtime-spec, and
-/// runc's tmpcopyup. Sorted by name.
+/// runc's tmpcopyup and crun's words about links. Sorted by name.
 #[rustfmt::skip]
-pub(super) const TABLE: [(&str, Meaning); 62] = [
+pub(super) const TABLE: [(&str, Meaning); 65] = [
     ("async", M::SuperClear(ms::SYNCHRONOUS)),
     ("atime", M::NotAtime(Atime::Noatime)),
     ("bind", M::Bind),
+    ("copy-symlink", M::CopySymlink),
     ("defaults", M::Nothing),
+    ("dest-nofollow", M::DestinationNofollow),
     ("dev", M::Clear(attr::NODEV)),
     ("diratime", M::Clear(attr::NODIRATIME)),
     ("dirsync", M::SuperSet(ms::DIRSYNC)),
@@ -92,6 +98,7 @@ pub(super) const TABLE: [(&str, Meaning); 62] = [
     ("shared", M::Propagation(PropagationKind::Shared)),
     ("silent", M::SuperSet(ms::SILENT)),
     ("slave", M::Propagation(PropagationKind::Slave)),
+    ("src-nofollow", M::SourceNofollow),
     ("strictatime", M::Atime(Atime::Strictatime)),
     ("suid", M::Clear(attr::NOSUID)),
     ("symfollow", M::Clear(attr::NOSYMFOLLOW)),

@@ -130,6 +130,8 @@ fn mounts_are_clean(plan: &Plan) -> Result<(), String> {
         ensure(known, || format!("{path} of {at} is sealed but not mounted"))?;
     }
     let mounted = init.rootfs.is_some();
+    let own = init.rootfs.as_ref().is_none_or(|rootfs| !rootfs.is_of_the_host());
+    ensure(own || (init.hide.is_empty() && !init.seal.readonly), || "the host's tree is sealed".into())?;
     let only_with_root = init.mounts.is_empty() && init.devices.is_empty() && init.hide.is_empty();
     ensure(mounted || only_with_root, || "mounts without a mount namespace".into())
 }
@@ -141,7 +143,9 @@ fn mounts_are_idmapped_when_asked(config: &Value, plan: &Plan) -> Result<(), Str
         let mount = resolve(config, &step.at).unwrap_or(&Value::Null);
         let options: Vec<&str> =
             mount["options"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        let last = options.iter().rev().find(|option| matches!(**option, "idmap" | "ridmap"));
+        let name = |option: &&str| option.split('=').next().unwrap_or_default().to_owned();
+        let last = options.iter().rev().find(|o| matches!(name(o).as_str(), "idmap" | "ridmap"));
+        let text = last.is_some_and(|option| option.contains('='));
         let own = mount["uidMappings"].as_array().is_some_and(|lines| !lines.is_empty());
         let MountSource::Bind { idmap, .. } = &step.source else {
             ensure(last.is_none() && !own, || format!("{} is no bind mount", step.at))?;
@@ -149,10 +153,13 @@ fn mounts_are_idmapped_when_asked(config: &Value, plan: &Plan) -> Result<(), Str
         };
         ensure(idmap.is_some() == (last.is_some() || own), || format!("{} is {idmap:?}", step.at))?;
         let Some(idmap) = idmap else { continue };
-        ensure(idmap.recursive == (last == Some(&"ridmap")), || format!("{} recursive", step.at))?;
+        ensure(idmap.recursive == last.is_some_and(|o| name(o) == "ridmap"), || {
+            format!("{} recursive", step.at)
+        })?;
         let holds = match &idmap.ids {
             MountIds::Maps { of, uids, gids } => {
-                *of == (if own { step.at.as_str() } else { ".linux" }) && !uids.is_empty() && !gids.is_empty()
+                let whose = if own { &step.at } else { &idmap.at };
+                (of == whose || !(own || text) && of == ".linux") && !uids.is_empty() && !gids.is_empty()
             }
             MountIds::Joined(i) => !own && plan.host.joins[*i].kind == NamespaceKind::User,
         };
@@ -204,7 +211,9 @@ fn indices_are_in_range(plan: &Plan) -> Result<(), String> {
         && hooks(&plan.init.start_container);
     ensure(all, || "a hook without an absolute path".into())?;
     let wait = plan.init.hooks.wait_for_host;
-    ensure(wait != plan.host.create_runtime.is_empty(), || "who waits for whom".into())
+    ensure(wait != plan.host.create_runtime.is_empty(), || "who waits for whom".into())?;
+    let wait = plan.init.enter.wait_for_devices;
+    ensure(wait != plan.host.net_devices.is_empty(), || "who waits for devices".into())
 }
 
 /// An ordinary user makes no device node, and leaves to init what init can do as well.

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 /// An ordinary user of the host.
 pub const USER: HostFacts =
-    HostFacts { euid: 1000, egid: 1000, in_user_namespace: false, setgroups_denied: false };
+    HostFacts { euid: 1000, egid: 1000, in_user_namespace: false, setgroups_denied: false, selinux: false };
 /// root of a user namespace: a runtime inside a container, or under `podman unshare`.
 pub const NESTED: HostFacts =
-    HostFacts { euid: 0, egid: 0, in_user_namespace: true, setgroups_denied: false };
+    HostFacts { euid: 0, egid: 0, in_user_namespace: true, setgroups_denied: false, selinux: false };
 
 /// One line of the matrix.
 pub struct Case {
@@ -147,10 +147,39 @@ fn features() -> Vec<Case> {
     for list in ["/mounts", "/linux/maskedPaths", "/linux/readonlyPaths"] {
         set(&mut bare, list, json!([]));
     }
+    let mut hosts_own = default(&["pid", "ipc", "uts"]);
+    for list in ["/linux/maskedPaths", "/linux/readonlyPaths"] {
+        set(&mut hosts_own, list, json!([]));
+    }
+    let mut odd = base();
+    for one in [
+        mount("/bundle/rootfs/mnt/x", "", "/data", &["rbind", "rw"]),
+        mount("/mnt/x/y", "", "/bundle/rootfs/mnt", &["bind", "ro"]),
+        mount("/link", "", "data", &["bind", "src-nofollow", "dest-nofollow"]),
+        mount("/copy", "", "data", &["bind", "copy-symlink"]),
+        mount("/mapped", "", "data", &["bind", "idmap=uids=0-1000-10#10-5-1;gids=0-0-1"]),
+        mount("/dev/shm", "", "", &["remount", "ro", "size=1m"]),
+    ] {
+        push(&mut odd, "/mounts", one);
+    }
+    let mut annotated = kubernetes();
+    let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    set(&mut annotated, "/linux/uidMappings", maps.clone());
+    set(&mut annotated, "/linux/gidMappings", maps);
+    push(&mut annotated, "/linux/namespaces", json!({ "type": "user" }));
+    set(&mut annotated, "/annotations", json!({ "run.oci.keep_original_groups": "1", "org.x": "y" }));
     let mut hooks = json!({});
     for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
         hooks[kind] = json!([{ "path": format!("/usr/libexec/{kind}"), "args": [kind], "timeout": 5 }]);
     }
+    let mut attributes = with("/linux/personality", json!({ "domain": "LINUX32" }));
+    let policy = json!({ "mode": "MPOL_PREFERRED", "nodes": "0,2-3", "flags": ["MPOL_F_RELATIVE_NODES"] });
+    set(&mut attributes, "/linux/memoryPolicy", policy);
+    set(&mut attributes, "/process/ioPriority", json!({ "class": "IOPRIO_CLASS_BE", "priority": 4 }));
+    set(&mut attributes, "/process/execCPUAffinity", json!({ "initial": "0", "final": "0-1" }));
+    let scheduler = json!({ "policy": "SCHED_BATCH", "nice": 19, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
+    set(&mut attributes, "/process/scheduler", scheduler);
+    let devices_to_move = json!({ "eth1": {}, "veth7": { "name": "eth0" } });
     let mut readonly = with("/root/readonly", json!(true));
     push(&mut readonly, "/mounts", mount("/scratch", "tmpfs", "tmpfs", &["ro", "size=1m", "tmpcopyup"]));
     let mut bound = base();
@@ -159,8 +188,13 @@ fn features() -> Vec<Case> {
         Case::new("time-namespace", still),
         Case::new("time-offsets", clocks),
         Case::new("no-mount-namespace", bare),
+        Case::new("annotations-of-crun", annotated),
+        Case::new("mounts-without-namespace", hosts_own),
+        Case::new("mounts-of-crun", odd),
         Case::new("terminal", with("/process/terminal", json!(true))),
         Case::new("hooks", with("/hooks", hooks)),
+        Case::new("attributes", attributes),
+        Case::new("network-devices", with("/linux/netDevices", devices_to_move)),
         Case::new("readonly-root", readonly),
         Case::new("shared-root", with("/linux/rootfsPropagation", json!("rshared"))),
         Case::new("private-root", with("/linux/rootfsPropagation", json!("rprivate"))),

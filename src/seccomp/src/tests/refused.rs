@@ -63,7 +63,7 @@ fn profiles_that_are_refused() {
         ),
         (
             with_rule(json!({ "names": ["dup", "write"], "action": "SCMP_ACT_NOTIFY" })),
-            ".linux.seccomp.syscalls[1].names[1]: SCMP_ACT_NOTIFY cannot be used for write; the listener would never get its descriptor",
+            ".linux.seccomp.syscalls[1].names[1]: SCMP_ACT_NOTIFY cannot be used for the write syscall: the listener would never get its descriptor",
         ),
         (
             arg(6, "SCMP_CMP_EQ"),
