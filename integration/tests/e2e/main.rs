@@ -6,6 +6,7 @@ mod bad_input;
 mod cgroup;
 mod cli;
 mod devices;
+mod events;
 mod exec;
 mod fds;
 mod harness;

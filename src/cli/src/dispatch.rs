@@ -5,11 +5,11 @@ use std::path::Path;
 
 use creel_container::{Error, Runtime};
 
-use crate::commands::{self, Subcommand};
+use crate::commands::Subcommand;
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{companion, features, output, ps, request, signal, spec, update, version};
+use crate::{companion, events, features, help, output, ps, request, signal, spec, update, version};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -26,7 +26,7 @@ pub fn run(
     command_line: &[OsString],
 ) -> Result<u8, Failure> {
     if globals.help {
-        return print(&commands::overview(program));
+        return print(&help::overview(program));
     }
     if globals.version {
         return print(&version::text(program.name));
@@ -34,14 +34,14 @@ pub fn run(
     // runc refuses a wrong --root before it looks at the command.
     let runtime = globals.runtime()?;
     let Some((name, args)) = command_line.split_first() else {
-        return print(&commands::overview(program));
+        return print(&help::overview(program));
     };
     if name == "help" || name == "h" {
         return match args.first() {
             Some(name) if companion::has(name) => {
                 Err(Failure::new(companion::exec(words, &runtime.root, &[name.clone(), "--help".into()])))
             }
-            _ => help(program, args),
+            _ => help_about(program, args),
         };
     }
     if companion::has(name) {
@@ -56,6 +56,10 @@ pub fn run(
         Subcommand::Create => on_container("create", &words, |id| create(globals, &runtime, id, &words)),
         Subcommand::Delete => on_container("delete", &words, |id| {
             creel_container::delete(&runtime, id, words.has("force")).map_err(one_line)?;
+            Ok(0)
+        }),
+        Subcommand::Events => on_container("events", &words, |id| {
+            events::print(&runtime, id, &words)?;
             Ok(0)
         }),
         Subcommand::Exec => exec(&runtime, &words),
@@ -169,9 +173,9 @@ fn list(globals: &Globals, runtime: &Runtime, words: &Words<'_>) -> Result<u8, F
     print(&text)
 }
 
-fn help(program: &Program, args: &[OsString]) -> Result<u8, Failure> {
+fn help_about(program: &Program, args: &[OsString]) -> Result<u8, Failure> {
     match args.first() {
-        None => print(&commands::overview(program)),
+        None => print(&help::overview(program)),
         Some(name) => {
             let subcommand = Subcommand::named(name).ok_or_else(|| no_help_topic(name))?;
             print(&subcommand.help(program))

@@ -12,13 +12,13 @@ use crate::program::reason;
 /// The one table of global flags.
 pub static GLOBALS: [Flag; 8] = [
     Flag::switch("debug", "enable debug logging"),
-    Flag::value("log", "FILE", "file to append log lines to (default: standard error)"),
-    Flag::value("log-format", "FORMAT", "format of log lines: text (default) or json"),
-    Flag::value("root", "DIR", "directory for the state of containers (should be on a tmpfs)"),
+    Flag::value("log", "FILE", "file to append log lines to").default("standard error"),
+    Flag::value("log-format", "FORMAT", "format of log lines: text or json").default("text"),
+    Flag::value("root", "DIR", "directory for the state of containers, best on a tmpfs").default(SYSTEM_ROOT),
     Flag::switch("systemd-cgroup", "let systemd make cgroups; cgroupsPath is slice:prefix:name"),
-    Flag::value("rootless", "BOOL", "ignore cgroup permission errors: true, false or auto (default)"),
+    Flag::value("rootless", "BOOL", "ignore cgroup permission errors: true, false or auto").default("auto"),
     Flag::switch("help", "show help").short('h'),
-    Flag::switch("version", "show the version").short('v'),
+    Flag::switch("version", "print the version").short('v'),
 ];
 
 /// What the global flags say.

@@ -10,9 +10,11 @@
 mod commands;
 mod companion;
 mod dispatch;
+mod events;
 mod features;
 mod flags;
 mod globals;
+mod help;
 mod log;
 mod output;
 mod program;
@@ -59,7 +61,7 @@ fn run() -> u8 {
         Ok(scanned) => scanned,
         Err(message) => {
             let failure =
-                Failure::usage(format!("Incorrect Usage. {message}"), commands::overview(&program), message);
+                Failure::usage(format!("Incorrect Usage. {message}"), help::overview(&program), message);
             return report(&Log::to_stderr(), &failure);
         }
     };
