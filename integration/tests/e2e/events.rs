@@ -99,8 +99,8 @@ fn a_process_that_finds_no_memory_is_reported() {
     let events = container.call("events", &["--interval", "50ms"]).spawn();
     // The watch is there once something was said.
     wait::until("a report", || !lines(&events).is_empty());
-    let hog = container.exec(&["--detach"], &["sh", "-c", "x=$(head -c 60000000 /dev/zero | tr '\\0' x)"]);
-    hog.output().ok();
+    let hog = container.exec(&[], &["sh", "-c", "x=$(head -c 60000000 /dev/zero | tr '\\0' x)"]).output();
+    assert_ne!(hog.code(), 0, "{hog}");
     wait::until("an OOM notification", || lines(&events).iter().any(|event| event["type"] == "oom"));
     let of_oom = format!("{{\"type\":\"oom\",\"id\":\"{}\"}}\n", container.id());
     assert!(events.stdout_so_far().contains(&of_oom));
@@ -119,13 +119,15 @@ fn interfaces_of_the_containers_own_network_are_told() {
     let nsenter = |words: &[&str]| {
         creel_integration::Cmd::new("nsenter").args(["-t", &pid, "-n", "--"]).args(words).output()
     };
-    let made = nsenter(&["ip", "link", "add", "creel0", "type", "dummy"]);
+    let made = nsenter(&["ip", "link", "add", "creel0", "type", "veth", "peer", "name", "creel1"]);
     if made.code() != 0 {
-        skip!("no dummy interface here: {}", made.stderr.trim());
+        skip!("no veth here: {}", made.stderr.trim());
     }
     let data = container.call("events", &["--stats"]).output().ok().json()["data"].clone();
     let interfaces = data["network_interfaces"].as_array().unwrap();
-    assert_eq!(interfaces[0]["Name"], "creel0");
+    let names: Vec<&str> = interfaces.iter().map(|one| one["Name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 2, "{data}");
+    assert!(names.contains(&"creel0") && names.contains(&"creel1"), "{data}");
     assert!(interfaces[0]["TxBytes"].is_u64(), "{data}");
     container.stop_and_delete();
 }
