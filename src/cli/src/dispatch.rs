@@ -51,7 +51,10 @@ pub fn run(
     let Some(words) = subcommand.parse(program, args)? else {
         return print(&subcommand.help(program));
     };
-    tracing::debug!("{} {}: {runtime:?}", program.name, subcommand.name());
+    // The others say so when they have made sure of their binary, for which creel may execute itself anew.
+    if !matches!(subcommand, Subcommand::Create | Subcommand::Run | Subcommand::Exec) {
+        tracing::debug!("{}: {runtime:?}", subcommand.name());
+    }
     match subcommand {
         Subcommand::Create => on_container("create", &words, |id| create(globals, &runtime, id, &words)),
         Subcommand::Delete => on_container("delete", &words, |id| {

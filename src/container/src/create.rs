@@ -37,10 +37,12 @@ pub enum Then {
 pub fn create(runtime: &Runtime, request: &CreateRequest) -> Result<(), Error> {
     // Let go last, when init works on its own.
     let _protection = protect_own_binary()?;
+    tracing::debug!("create: {runtime:?}");
     let draft = Draft::read(runtime, request, true)?;
     let dir = StateDir::make(&runtime.root, &request.id)?;
     let made = make(runtime, request, &draft, &dir, Then::Wait)?;
     made.child.leave_waiting()?;
+    tracing::debug!("init: closing the pipe to signal completion: it waits for start");
     made.undo.keep();
     Ok(())
 }
@@ -213,7 +215,10 @@ pub fn make<'a>(
     creel_jail::open_sources(plan, &mut resources)?;
     let hooks = hook_state(&state, 0);
     let setup = Setup { plan, resources, state: hooks.clone(), cgroup: Cgroup::clone_into(&cgroup)? };
+    // The stages in runc's words: what its users look for in a debug log.
+    tracing::debug!("nsexec container setup: clone init with its namespaces");
     let mut child = creel_jail::spawn(setup)?;
+    tracing::debug!("child process in init(): pid {}", child.pid());
     let agent = Agent::new(&state);
     child
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))

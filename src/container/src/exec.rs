@@ -23,6 +23,7 @@ use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit};
 /// `exec`. The process's exit code, 0 when detached.
 pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     let protection = protect_own_binary()?;
+    tracing::debug!("exec: {runtime:?}");
     let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
     let container = Container::open(runtime, &request.id)?;
     let init = container.living_init().ok_or(Error::Status("cannot exec in a stopped container"))?;
@@ -56,11 +57,14 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         resources,
         cgroup: joined.into.as_ref().map(AsFd::as_fd),
     };
+    // In runc's words, as in `create`.
+    tracing::debug!("nsexec container setup: clone a process beside init {}", init.pid);
     let mut child = spawn(setup).map_err(|failed| match init.is_alive() {
         true => Error::Failed(failed),
         // It died while its namespaces were being joined.
         false => Error::Status("cannot exec in a stopped container"),
     })?;
+    tracing::debug!("child process in init(): pid {}", child.pid());
     for limit in &limits {
         creel_sys::limits::set(child.pid(), limit.resource, limit.soft, limit.hard).map_err(|errno| {
             creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at)
@@ -78,6 +82,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     let pid = child.pid();
     // Before the program can ask for it.
     console.iter().for_each(crate::terminal::copy_size);
+    tracing::debug!("setns_init: about to exec {:?}", process.args);
     let pidfd = child.start()?;
     drop(protection);
     if request.detach {

@@ -9,8 +9,8 @@
 //!       exec.json           the process section, for `exec` with flags
 //!       seccomp.bpf         the compiled filter, for `exec`
 //!       init                pid and start time, noted as a link; its presence ends the making
-//!       exec.fifo           init waits here until `start` writes; present until then
-//!       exec.report         why init could not execute its program
+//!       exec.fifo           init waits here until `start` writes, and says here why it could not
+//!                           execute its program; the name is there until `start`
 //!       notify/             sd_notify socket, with NOTIFY_SOCKET
 //! ```
 
