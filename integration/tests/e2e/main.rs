@@ -5,6 +5,7 @@
 mod bad_input;
 mod cgroup;
 mod cli;
+mod crun;
 mod devices;
 mod events;
 mod exec;

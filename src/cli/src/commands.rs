@@ -165,7 +165,7 @@ impl Subcommand {
     /// Its flags but `--help`, which every command has.
     pub fn own_flags(self) -> impl Iterator<Item = &'static Flag> + Clone {
         let (own, shared): (&[Flag], &[Flag]) = match self {
-            Subcommand::Create => (&[], &CONTAINER),
+            Subcommand::Create => (&CREATE, &CONTAINER),
             Subcommand::Run => (&RUN, &CONTAINER),
             Subcommand::Exec => (&EXEC, &[]),
             Subcommand::Delete => (&DELETE, &[]),
@@ -213,8 +213,12 @@ impl Subcommand {
 
 static HELP: [Flag; 1] = [Flag::switch("help", "show help").short('h')];
 
-static CONTAINER: [Flag; 7] = [
+/// crun has it, and ignores it: `create` never waits.
+static CREATE: [Flag; 1] = [Flag::switch("no-subreaper", "")];
+
+static CONTAINER: [Flag; 8] = [
     Flag::value("bundle", "DIR", "bundle directory").short('b').default("the current one"),
+    Flag::value("config", "FILE", "another config than the bundle's config.json").short('f'),
     Flag::value("console-socket", "PATH", "unix socket that gets the terminal's master end"),
     Flag::value("pidfd-socket", "PATH", "unix socket that gets a pidfd of the init process"),
     Flag::value("pid-file", "FILE", "file to write the pid of the init process to"),
@@ -255,10 +259,15 @@ static EVENTS: [Flag; 2] = [
     Flag::switch("stats", "report once, then end"),
 ];
 
-static DELETE: [Flag; 1] = [Flag::switch("force", "kill the container first if it runs").short('f')];
+static DELETE: [Flag; 2] = [
+    Flag::switch("force", "kill the container first if it runs").short('f'),
+    Flag::switch("regex", "delete every container whose id the regular expression matches").short('r'),
+];
 
-/// runc has hidden it: a stopped container is no error then.
-static KILL: [Flag; 1] = [Flag::switch("all", "").short('a')];
+static KILL: [Flag; 2] = [
+    Flag::switch("all", "signal every process of the container; one without any is no error").short('a'),
+    Flag::switch("regex", "signal every container whose id the regular expression matches").short('r'),
+];
 
 static LIST: [Flag; 2] = [
     Flag::value("format", "FORMAT", "table or json").short('f').default("table"),
@@ -267,8 +276,9 @@ static LIST: [Flag; 2] = [
 
 static PS: [Flag; 1] = [Flag::value("format", "FORMAT", "table or json").short('f').default("table")];
 
-static SPEC: [Flag; 2] = [
+static SPEC: [Flag; 3] = [
     Flag::value("bundle", "DIR", "bundle directory").short('b').default("the current one"),
+    Flag::value("file", "FILE", "where to write it, from the bundle").short('f').default("config.json"),
     Flag::switch("rootless", "for a container of a user without privileges"),
 ];
 
@@ -289,8 +299,8 @@ static UPDATE: [Flag; 19] = [
     Flag::value("memory-reservation", "SIZE", "soft memory limit"),
     Flag::value("memory-swap", "SIZE", "limit of memory and swap together"),
     Flag::number("pids-limit", "number of processes, -1 for no limit"),
-    Flag::value("l3-cache-schema", "SCHEMA", "Intel RDT/CAT schema (not available)"),
-    Flag::value("mem-bw-schema", "SCHEMA", "Intel RDT/MBA schema (not available)"),
+    Flag::value("l3-cache-schema", "SCHEMA", "line for the L3 cache in the container's resctrl group"),
+    Flag::value("mem-bw-schema", "SCHEMA", "line for the memory bandwidth there"),
     Flag::value("kernel-memory", "SIZE", ""),
     Flag::value("kernel-memory-tcp", "SIZE", ""),
 ];

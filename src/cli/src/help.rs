@@ -71,7 +71,7 @@ fn table(text: &mut String, indent: &str, rows: &[(String, String)]) {
 }
 
 fn options<'a>(text: &mut String, heading: &str, flags: impl Iterator<Item = &'a Flag>) {
-    let rows: Vec<_> = flags.map(|flag| (names(flag), usage(flag))).collect();
+    let rows: Vec<_> = flags.filter(|flag| !flag.help.is_empty()).map(|flag| (names(flag), usage(flag))).collect();
     if !rows.is_empty() {
         text.push_str(&format!("\n{heading}:\n"));
         table(text, "   ", &rows);
@@ -122,7 +122,7 @@ mod tests {
             let rows = text.lines().filter(|line| line.trim_start().starts_with(&format!("{name}  ")));
             assert_eq!(rows.count(), 1, "{name}: {text}");
         }
-        assert!(text.ends_with("   --version, -v        print the version\n"), "{text}");
+        assert!(text.ends_with("   --version, -v          print the version\n"), "{text}");
     }
 
     #[test]

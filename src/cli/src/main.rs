@@ -9,6 +9,8 @@
 
 mod commands;
 mod companion;
+#[cfg(test)]
+mod compat;
 mod dispatch;
 mod events;
 mod features;
@@ -65,7 +67,7 @@ fn run() -> u8 {
             return report(&Log::to_stderr(), &failure);
         }
     };
-    let log = match Log::open(globals.log.as_deref(), &globals.log_format, globals.debug) {
+    let log = match Log::open(globals.log.as_deref(), &globals.log_format, globals.log_level()) {
         Ok(log) => log,
         Err(message) => return report(&Log::to_stderr(), &Failure::new(message)),
     };

@@ -28,6 +28,7 @@ pub fn create(id: &str, words: &Words<'_>) -> Result<CreateRequest, String> {
         bundle: bundle
             .canonicalize()
             .map_err(|error| format!("bundle {}: {}", bundle.display(), reason(&error)))?,
+        config: path(words, "config")?,
         pid_file: path(words, "pid-file")?,
         console_socket: path(words, "console-socket")?,
         pidfd_socket: path(words, "pidfd-socket")?,

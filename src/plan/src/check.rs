@@ -31,6 +31,7 @@ use crate::spec::{IdMapping, Namespace, Process, Spec};
 pub use mounts::check_proc_destination;
 pub use rootless::check_rootless;
 pub use sysctl::{sysctl_namespace, sysctl_path};
+pub use unsupported::is_applied;
 
 /// Something that works, but not as written; printed as `{at}: {why}`.
 #[derive(Debug, Clone, PartialEq, Eq)]

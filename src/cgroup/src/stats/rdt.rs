@@ -92,15 +92,48 @@ pub struct CacheUsed {
 
 /// What the resource group of a process counts; nothing without resctrl, or in the root group.
 pub fn of_process(pid: i32) -> Result<IntelRdt, Error> {
-    let Some(root) = mount_point() else { return Ok(IntelRdt::default()) };
-    let groups = std::fs::read_to_string(format!("/proc/{pid}/cpu_resctrl_groups")).unwrap_or_default();
-    let Some((group, monitored)) = groups_of(&groups) else { return Ok(IntelRdt::default()) };
-    let group = root.join(group);
-    let monitored = match monitored {
-        "" => group.clone(),
-        name => group.join("mon_groups").join(name),
-    };
-    read(&root, &group, &monitored)
+    Group::of_process(pid).map_or(Ok(IntelRdt::default()), |group| {
+        read(&group.root, &group.path, &group.monitored)
+    })
+}
+
+/// New lines for the schemata of a process's group: `L3:0=f` and `MB:0=50`, as the kernel takes them.
+pub fn set_schemata(pid: i32, lines: &[&str]) -> Result<(), Error> {
+    let group = Group::of_process(pid).ok_or(Error::NoCgroup("set a schema without a resctrl group of its own"))?;
+    write_schemata(&group.path, lines)
+}
+
+fn write_schemata(group: &Path, lines: &[&str]) -> Result<(), Error> {
+    let file = group.join("schemata");
+    let text: String = lines.iter().map(|line| format!("{}\n", line.trim_end())).collect();
+    std::fs::write(&file, text).map_err(|error| failed("write", &file, &error))
+}
+
+/// Which of its two halves a kernel and processor have, mounted: cache allocation, bandwidth
+/// allocation.
+pub fn is_enabled(part: &str) -> bool {
+    mount_point().is_some_and(|root| root.join("info").join(part).exists())
+}
+
+/// The resource group of a process.
+struct Group {
+    root: PathBuf,
+    path: PathBuf,
+    monitored: PathBuf,
+}
+
+impl Group {
+    fn of_process(pid: i32) -> Option<Group> {
+        let root = mount_point()?;
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cpu_resctrl_groups")).ok()?;
+        let (group, monitored) = groups_of(&text)?;
+        let path = root.join(group);
+        let monitored = match monitored {
+            "" => path.clone(),
+            name => path.join("mon_groups").join(name),
+        };
+        Some(Group { root, path, monitored })
+    }
 }
 
 /// `res:GROUP` and `mon:GROUP`; nothing for the root group.
@@ -179,7 +212,7 @@ fn mem_bw_info(dir: &Path) -> Result<MemBwInfo, Error> {
 fn counters(features: &[String], group: &Path, rdt: &mut IntelRdt) -> Result<(), Error> {
     let has = |feature: &str| features.iter().any(|known| known == feature);
     let dir = group.join("mon_data");
-    let entries = std::fs::read_dir(&dir).map_err(|error| failed(&dir, &error))?;
+    let entries = std::fs::read_dir(&dir).map_err(|error| failed("read", &dir, &error))?;
     let mut caches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     caches.sort();
     let count = |cache: &Path, feature: &str| if has(feature) { number(&cache.join(feature)) } else { Ok(0) };
@@ -199,13 +232,13 @@ fn counters(features: &[String], group: &Path, rdt: &mut IntelRdt) -> Result<(),
     Ok(())
 }
 
-fn failed(path: &Path, error: &std::io::Error) -> Error {
+fn failed(call: &'static str, path: &Path, error: &std::io::Error) -> Error {
     let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
-    Error::Call { call: "read", path: path.to_string_lossy().into_owned(), errno }
+    Error::Call { call, path: path.to_string_lossy().into_owned(), errno }
 }
 
 fn text(path: &Path) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path).map_err(|error| failed(path, &error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| failed("read", path, &error))?;
     Ok(text.trim().to_owned())
 }
 
@@ -278,6 +311,16 @@ mod tests {
         assert_eq!((rdt.mem_bw_info, rdt.mbm_stats, rdt.cmt_stats), (None, None, None));
         assert_eq!(rdt.l3_cache_info.unwrap().num_closids, 16);
         assert_eq!(serde_json::to_string(&IntelRdt::default()).unwrap(), "{}");
+    }
+
+    #[test]
+    fn new_schemata_are_written_line_by_line() {
+        let root = resctrl(&FILES);
+        let group = root.path().join("web");
+        write_schemata(&group, &["L3:0=3", "MB:0=50"]).unwrap();
+        assert_eq!(std::fs::read_to_string(group.join("schemata")).unwrap(), "L3:0=3\nMB:0=50\n");
+        let error = write_schemata(&root.path().join("none"), &["L3:0=3"]).unwrap_err().to_string();
+        assert!(error.contains("none/schemata") && error.contains("ENOENT"), "{error}");
     }
 
     #[test]

@@ -29,6 +29,13 @@ const LINUX: &[Field<Linux>] = &[
     ("personality", |l| l.personality.is_some()),
 ];
 
+/// Whether creel applies a field of `.process` or `.linux` that the tables above may name: what
+/// `features` says follows from what is refused here.
+pub fn is_applied(field: &str) -> bool {
+    let names = PROCESS.iter().map(|(name, _)| *name).chain(LINUX.iter().map(|(name, _)| *name));
+    !names.into_iter().any(|name| name == field)
+}
+
 fn refuse<T>(at: &str, part: &T, table: &[Field<T>]) -> Result<(), Invalid> {
     match table.iter().find(|(_, asked)| asked(part)) {
         Some((field, _)) => Err(Invalid::new(format!("{at}.{field}"), WHY)),
@@ -71,6 +78,17 @@ mod tests {
             ),
             (r#"{"linux": {"intelRdt": {}}}"#, ".linux.intelRdt: not supported by this version of creel"),
         ]);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_applied() {
+        for (field, _) in super::PROCESS {
+            assert!(!super::is_applied(field), "{field}");
+        }
+        for (field, _) in super::LINUX {
+            assert!(!super::is_applied(field), "{field}");
+        }
+        assert!(super::is_applied("rlimits"));
     }
 
     #[test]
