@@ -258,7 +258,11 @@ fn wrong_usage_shows_help_on_stdout_and_says_why() {
     ] {
         let output = runtime().args(args).output().exits(1).says(&[why]);
         let mut lines = output.stdout.lines();
-        assert_eq!((lines.next(), lines.next(), lines.next()), (Some(first), Some(""), Some("NAME:")), "{output}");
+        assert_eq!(
+            (lines.next(), lines.next(), lines.next()),
+            (Some(first), Some(""), Some("NAME:")),
+            "{output}"
+        );
     }
 }
 
@@ -275,7 +279,8 @@ fn options_of_a_command_end_at_its_first_operand_only_where_others_follow() {
 fn debug_log_tells_the_stages_once_and_in_order() {
     let container = Container::shell("true");
     let output = container.cmd_with(&["--debug"], ["run", container.id()]).output().ok();
-    let stages = ["nsexec container setup", "child process in init()", "init: closing the pipe to signal completion"];
+    let stages =
+        ["nsexec container setup", "child process in init()", "init: closing the pipe to signal completion"];
     let at: Vec<usize> = stages.iter().map(|stage| output.stderr.find(stage).expect(stage)).collect();
     assert!(at.is_sorted(), "{output}");
     if is_creel() {

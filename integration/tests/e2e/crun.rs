@@ -37,7 +37,7 @@ fn an_expression_kills_and_deletes_every_container_that_it_matches() {
     }
     let (container, second) = two();
     let ids = format!("^{}(-b)?$", container.id());
-    container.cmd(["kill", "--regex", "-nomatch-", "KILL"]).output().ok();
+    container.cmd(["kill", "--regex", "nomatch", "KILL"]).output().ok();
     assert_eq!(status(&container, &second), "running");
     container.cmd(["kill", "-r", &format!("{}-[b]$", container.id()), "KILL"]).output().ok();
     wait::until("the second one has stopped", || status(&container, &second) == "stopped");
@@ -144,6 +144,9 @@ fn levels_of_the_log_are_named() {
     let target = format!("file:{}", log.display());
     for (level, seen) in [("error", false), ("debug", true)] {
         container.cmd_with(&["--log", &target, "--log-level", level], ["list"]).output().ok();
-        assert_eq!(std::fs::read_to_string(&log).unwrap().contains("level=debug") && is_creel(), seen && is_creel());
+        assert_eq!(
+            std::fs::read_to_string(&log).unwrap().contains("level=debug") && is_creel(),
+            seen && is_creel()
+        );
     }
 }

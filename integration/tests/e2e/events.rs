@@ -23,9 +23,7 @@ fn statistics_once_are_one_line_in_runcs_shape() {
     assert_eq!(event["id"], container.id());
     let data = event["data"].as_object().unwrap();
     let keys: Vec<&str> = data.keys().map(String::as_str).collect();
-    for key in
-        ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"]
-    {
+    for key in ["cpu", "cpuset", "memory", "pids", "blkio", "hugetlb", "intel_rdt", "network_interfaces"] {
         assert!(keys.contains(&key), "{keys:?}");
     }
     assert_eq!(keys.len(), 8, "{keys:?}");

@@ -123,7 +123,9 @@ impl Subcommand {
             Subcommand::Exec => EXEC_TEXT,
             Subcommand::Kill => KILL_TEXT,
             Subcommand::List => "The containers of another root directory: creel --root DIR list.",
-            Subcommand::Ps => "Shows the lines of the host's ps(1) that belong to the container; without options, ps -ef.",
+            Subcommand::Ps => {
+                "Shows the lines of the host's ps(1) that belong to the container; without options, ps -ef."
+            }
             Subcommand::Spec => SPEC_TEXT,
             Subcommand::Update => UPDATE_TEXT,
             Subcommand::Create
@@ -308,22 +310,26 @@ static UPDATE: [Flag; 19] = [
 const EVENTS_TEXT: &str = "Prints one JSON object a line: {\"type\":\"stats\",...} after each interval and
 {\"type\":\"oom\",...} when a process could not get memory, until the container's cgroup is gone.";
 
-const EXEC_TEXT: &str = "Options end at the container id; what follows is the command's own. The process is the
+const EXEC_TEXT: &str =
+    "Options end at the container id; what follows is the command's own. The process is the
 container's, changed by the options, or the one of process.json. For example
 
        # creel exec web ps -ef
 
 Ends with the exit code of the process, 128 and the signal's number, or 255 when it was not run.";
 
-const KILL_TEXT: &str = "The signal is a name, with or without SIG, or a number; without one SIGTERM. For example
+const KILL_TEXT: &str =
+    "The signal is a name, with or without SIG, or a number; without one SIGTERM. For example
 
        # creel kill web KILL";
 
-const SPEC_TEXT: &str = "Writes config.json: a shell as root with three capabilities, in a read-only root file system
+const SPEC_TEXT: &str =
+    "Writes config.json: a shell as root with three capabilities, in a read-only root file system
 `rootfs`. It never writes over another one. With --rootless the container needs no privileges of
 whoever runs it.";
 
-const UPDATE_TEXT: &str = "Limits that are not named stay as they are. A document has the form of .linux.resources:
+const UPDATE_TEXT: &str =
+    "Limits that are not named stay as they are. A document has the form of .linux.resources:
 
        {\"memory\": {\"limit\": 67108864, \"checkBeforeUpdate\": true}, \"cpu\": {\"quota\": 20000}}";
 

@@ -59,5 +59,8 @@ fn rows_that_say_yes_are_creels_commands_and_flags() {
     let own = own();
     let missing: Vec<_> = own.difference(&said).collect();
     let promised: Vec<_> = said.difference(&own).collect();
-    assert!(missing.is_empty() && promised.is_empty(), "not in the document: {missing:?}; not in creel: {promised:?}");
+    assert!(
+        missing.is_empty() && promised.is_empty(),
+        "not in the document: {missing:?}; not in creel: {promised:?}"
+    );
 }

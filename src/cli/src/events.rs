@@ -30,9 +30,8 @@ pub fn print(runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<(), Strin
         let stats = creel_container::stats(runtime, id).map_err(one_line)?;
         return output::write(&line(id, &Event::Stats(Box::new(stats))));
     }
-    let mut events = Events::open(runtime, id, interval).map_err(one_line)?;
-    while let Some(event) = events.next().map_err(one_line)? {
-        output::write(&line(id, &event))?;
+    for event in Events::open(runtime, id, interval).map_err(one_line)? {
+        output::write(&line(id, &event.map_err(one_line)?))?;
     }
     Ok(())
 }

@@ -179,7 +179,8 @@ fn parse_number(value: &OsStr) -> Option<i64> {
         _ => (10, &lower[..]),
     };
     let prefixed = base != 10;
-    let well_placed = !digits.ends_with('_') && !digits.contains("__") && (prefixed || !digits.starts_with('_'));
+    let well_placed =
+        !digits.ends_with('_') && !digits.contains("__") && (prefixed || !digits.starts_with('_'));
     let plain = digits.replace('_', "");
     if !well_placed || plain.starts_with(['+', '-']) {
         return None;

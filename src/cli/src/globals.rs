@@ -297,8 +297,7 @@ mod tests {
             ("systemd", false, Ok((true, false))),
             ("disabled", false, Ok((false, true))),
         ] {
-            let globals =
-                Globals { cgroup_manager: manager.into(), systemd_cgroup, ..Globals::default() };
+            let globals = Globals { cgroup_manager: manager.into(), systemd_cgroup, ..Globals::default() };
             assert_eq!(globals.cgroup_owner(), expected, "{manager}");
         }
         let globals = Globals { cgroup_manager: "mine".into(), ..Globals::default() };

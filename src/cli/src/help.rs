@@ -71,7 +71,8 @@ fn table(text: &mut String, indent: &str, rows: &[(String, String)]) {
 }
 
 fn options<'a>(text: &mut String, heading: &str, flags: impl Iterator<Item = &'a Flag>) {
-    let rows: Vec<_> = flags.filter(|flag| !flag.help.is_empty()).map(|flag| (names(flag), usage(flag))).collect();
+    let rows: Vec<_> =
+        flags.filter(|flag| !flag.help.is_empty()).map(|flag| (names(flag), usage(flag))).collect();
     if !rows.is_empty() {
         text.push_str(&format!("\n{heading}:\n"));
         table(text, "   ", &rows);
@@ -110,7 +111,9 @@ mod tests {
         let text = overview(&program("/opt/runc"));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[..2], ["NAME:", "   runc - Open Container Initiative runtime"]);
-        assert!(text.contains("\nUSAGE:\n   runc [global options] command [command options] [arguments...]\n"));
+        assert!(
+            text.contains("\nUSAGE:\n   runc [global options] command [command options] [arguments...]\n")
+        );
         assert!(overview(&program("x/creel-1")).contains("\n   creel-1 [global options]"));
     }
 

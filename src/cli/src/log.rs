@@ -285,7 +285,8 @@ mod tests {
 
     #[test]
     fn levels_are_crun_s_words() {
-        let level = |format: &str, level: &str| Log::open(None, format.as_ref(), level.as_ref()).map(|log| log.level);
+        let level =
+            |format: &str, level: &str| Log::open(None, format.as_ref(), level.as_ref()).map(|log| log.level);
         assert_eq!(level("text", ""), Ok(Level::WARN));
         assert_eq!(level("text", "error"), Ok(Level::ERROR));
         assert_eq!(level("json", "warning"), Ok(Level::WARN));

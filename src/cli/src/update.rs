@@ -69,7 +69,8 @@ fn of_flags(words: &Words<'_>) -> Result<Resources, String> {
 
 fn weight(words: &Words<'_>) -> Result<Option<u16>, String> {
     let weight = words.number("blkio-weight");
-    let fits = |weight| u16::try_from(weight).map_err(|_| format!("invalid value for blkio-weight: {weight}"));
+    let fits =
+        |weight| u16::try_from(weight).map_err(|_| format!("invalid value for blkio-weight: {weight}"));
     weight.map(fits).transpose()
 }
 

@@ -155,7 +155,8 @@ fn specs_differ_only_in_version_host_name_and_what_runc_changed_since() {
 
 /// Long flags that a help text lists.
 fn listed_flags(help: &str) -> Vec<String> {
-    let options = help.lines().skip_while(|line| !line.starts_with("OPTIONS") && !line.starts_with("GLOBAL OPTIONS"));
+    let options =
+        help.lines().skip_while(|line| !line.starts_with("OPTIONS") && !line.starts_with("GLOBAL OPTIONS"));
     let first_word = |line: &str| {
         let word = line.trim_start().split([' ', ',', '=']).next()?;
         word.starts_with("--").then(|| word.to_owned())
@@ -180,7 +181,9 @@ fn documented() -> Vec<(String, String, String)> {
 fn the_documents_table_has_what_the_installed_runc_lists() {
     let Some(pair) = Pair::new() else { return };
     let rows = documented();
-    let has = |command: &str, flag: &str| rows.iter().any(|row| row.0 == command && row.1 == flag && row.2 == "yes");
+    let has = |command: &str, flag: &str| {
+        rows.iter().any(|row| row.0 == command && row.1 == flag && row.2 == "yes")
+    };
     let help = |args: &[&str]| {
         String::from_utf8(Command::new(pair.runc).args(args).output().unwrap().stdout).unwrap()
     };
@@ -191,8 +194,10 @@ fn the_documents_table_has_what_the_installed_runc_lists() {
         assert!(has("(global)", flag), "{flag}");
     }
     let commands = overview.lines().skip_while(|line| !line.starts_with("COMMANDS")).skip(1);
-    let commands: Vec<&str> =
-        commands.take_while(|line| !line.is_empty()).filter_map(|line| line.split_whitespace().next()).collect();
+    let commands: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     assert!(commands.len() > 10, "{overview}");
     for command in commands.into_iter().filter(|name| !name.starts_with("help")) {
         assert!(has(command, ""), "{command}");

@@ -64,7 +64,7 @@ impl Events {
 
     /// Waits for the next event; `None` when the cgroup is gone. Statistics that cannot be read are
     /// said in the log and not the end.
-    pub fn next(&mut self) -> Result<Option<Event>, Error> {
+    fn wait_next(&mut self) -> Result<Option<Event>, Error> {
         loop {
             match self.watch.next()? {
                 OomEvent::Oom => return Ok(Some(Event::Oom)),
@@ -93,6 +93,14 @@ impl Events {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(Error::File { call: "poll", path: "OOM notifications".into(), errno }),
         }
+    }
+}
+
+impl Iterator for Events {
+    type Item = Result<Event, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.wait_next().transpose()
     }
 }
 

@@ -257,8 +257,7 @@ pub fn ids(runtime: &Runtime) -> Result<Vec<String>, Error> {
         other => other.map_err(Error::io("open", &runtime.root))?,
     };
     let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok();
-    let mut ids: Vec<String> =
-        entries.flatten().filter_map(name).filter(|id| check_id(id).is_ok()).collect();
+    let mut ids: Vec<String> = entries.flatten().filter_map(name).filter(|id| check_id(id).is_ok()).collect();
     ids.sort_unstable();
     Ok(ids)
 }

@@ -17,12 +17,7 @@ pub struct RdtSchemata {
 
 /// `update`: changes the limits that `resources` and `rdt` name and leaves every other as it is,
 /// device rules among them.
-pub fn update(
-    runtime: &Runtime,
-    id: &str,
-    resources: &Resources,
-    rdt: &RdtSchemata,
-) -> Result<(), Error> {
+pub fn update(runtime: &Runtime, id: &str, resources: &Resources, rdt: &RdtSchemata) -> Result<(), Error> {
     // runc's words where a machine has no such thing.
     if rdt.l3_cache.is_some() && !rdt::is_enabled("L3") {
         return Err(Error::Status("Intel RDT/CAT: l3 cache schema is not enabled"));

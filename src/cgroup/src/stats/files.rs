@@ -23,9 +23,10 @@ impl<'a> Files<'a> {
     /// The text of a file; `None` where there is none. Pressure files say EOPNOTSUPP when the kernel
     /// was booted without `psi=1`.
     pub fn text(&self, file: &str) -> Result<Option<String>, Error> {
-        let read = self.dir.fd().and_then(|fd| {
-            dir::read(fd, file).map_err(|errno| self.dir.error("read", file, errno))
-        });
+        let read = self
+            .dir
+            .fd()
+            .and_then(|fd| dir::read(fd, file).map_err(|errno| self.dir.error("read", file, errno)));
         match read {
             Ok(text) => Ok(Some(text)),
             Err(error) => match error.errno() {
@@ -60,11 +61,7 @@ impl<'a> Files<'a> {
     }
 
     /// A file that is read line by line.
-    pub fn lines<T>(
-        &self,
-        file: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<Option<Vec<T>>, Error> {
+    pub fn lines<T>(&self, file: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Option<Vec<T>>, Error> {
         let Some(text) = self.text(file)? else { return Ok(None) };
         let parsed = text.lines().map(|line| parse(line).ok_or_else(|| self.malformed(file, line)));
         parsed.collect::<Result<_, _>>().map(Some)
@@ -78,9 +75,7 @@ impl<'a> Files<'a> {
 /// A count. Some counters of the memory controller turn negative for a moment, which is none.
 pub(super) fn unsigned(text: &str) -> Option<u64> {
     match text.strip_prefix('-') {
-        Some(digits) => {
-            (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(0)
-        }
+        Some(digits) => (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then_some(0),
         None => text.parse().ok(),
     }
 }

@@ -258,7 +258,11 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 /// Go writes a whole number without a fraction: `0`, not `0.0`.
 fn as_go_writes<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be whole and small")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be whole and small"
+    )]
     if value.fract() == 0.0 && (0.0..1e15).contains(value) {
         serializer.serialize_u64(*value as u64)
     } else {

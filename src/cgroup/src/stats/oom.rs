@@ -47,7 +47,8 @@ pub struct OomWatch {
 impl Cgroup {
     /// Starts to watch.
     pub fn watch_oom(&self) -> Result<OomWatch, Error> {
-        let dir = self.controller("memory").ok_or(Error::NoCgroup("watch for OOM without a memory controller"))?;
+        let dir =
+            self.controller("memory").ok_or(Error::NoCgroup("watch for OOM without a memory controller"))?;
         let dir = CgroupDir::new(dir.record.clone());
         let hierarchy = self.mode.hierarchy();
         let (fd, killed) = match hierarchy {

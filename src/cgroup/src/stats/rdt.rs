@@ -92,14 +92,14 @@ pub struct CacheUsed {
 
 /// What the resource group of a process counts; nothing without resctrl, or in the root group.
 pub fn of_process(pid: i32) -> Result<IntelRdt, Error> {
-    Group::of_process(pid).map_or(Ok(IntelRdt::default()), |group| {
-        read(&group.root, &group.path, &group.monitored)
-    })
+    Group::of_process(pid)
+        .map_or(Ok(IntelRdt::default()), |group| read(&group.root, &group.path, &group.monitored))
 }
 
 /// New lines for the schemata of a process's group: `L3:0=f` and `MB:0=50`, as the kernel takes them.
 pub fn set_schemata(pid: i32, lines: &[&str]) -> Result<(), Error> {
-    let group = Group::of_process(pid).ok_or(Error::NoCgroup("set a schema without a resctrl group of its own"))?;
+    let group =
+        Group::of_process(pid).ok_or(Error::NoCgroup("set a schema without a resctrl group of its own"))?;
     write_schemata(&group.path, lines)
 }
 
@@ -213,7 +213,8 @@ fn counters(features: &[String], group: &Path, rdt: &mut IntelRdt) -> Result<(),
     let has = |feature: &str| features.iter().any(|known| known == feature);
     let dir = group.join("mon_data");
     let entries = std::fs::read_dir(&dir).map_err(|error| failed("read", &dir, &error))?;
-    let mut caches: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let mut caches: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     caches.sort();
     let count = |cache: &Path, feature: &str| if has(feature) { number(&cache.join(feature)) } else { Ok(0) };
     if has("mbm_total_bytes") || has("mbm_local_bytes") {
@@ -248,8 +249,7 @@ fn lines(path: &Path) -> Result<Vec<String>, Error> {
 
 fn number(path: &Path) -> Result<u64, Error> {
     let text = text(path)?;
-    unsigned(&text)
-        .ok_or_else(|| Error::Malformed { path: path.to_string_lossy().into_owned(), found: text })
+    unsigned(&text).ok_or_else(|| Error::Malformed { path: path.to_string_lossy().into_owned(), found: text })
 }
 
 #[cfg(test)]
@@ -335,7 +335,8 @@ mod tests {
         ] {
             assert_eq!(groups_of(text), expected, "{text:?}");
         }
-        let mounts = "22 1 0:20 / /sys rw - sysfs sysfs rw\n40 22 0:31 / /mnt/rdt rw shared:9 - resctrl x rw\n";
+        let mounts =
+            "22 1 0:20 / /sys rw - sysfs sysfs rw\n40 22 0:31 / /mnt/rdt rw shared:9 - resctrl x rw\n";
         assert_eq!(mounted_elsewhere(mounts), Some(PathBuf::from("/mnt/rdt")));
         assert_eq!(mounted_elsewhere("22 1 0:20 / /resctrl rw - sysfs resctrl rw\n"), None);
     }

@@ -192,7 +192,9 @@ fn page_sizes_are_named_as_the_files_are() {
 #[test]
 fn a_scheduler_with_more_counters_comes_first() {
     let all = |prefix: &str, minor: u64| {
-        let file = |name: &str, value: u64| (format!("blkio/{prefix}.{name}"), format!("8:{minor} {value}\nTotal {value}\n"));
+        let file = |name: &str, value: u64| {
+            (format!("blkio/{prefix}.{name}"), format!("8:{minor} {value}\nTotal {value}\n"))
+        };
         vec![
             file("sectors_recursive", 1),
             file("io_queued_recursive", 2),

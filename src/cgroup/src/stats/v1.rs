@@ -124,7 +124,8 @@ fn cpu_usage(files: Files<'_>) -> Result<CpuUsage, Error> {
         }
     }
     if let Some(text) = files.text(EACH)? {
-        let numbers = text.split_whitespace().map(|word| word.parse().map_err(|_| files.malformed(EACH, &text)));
+        let numbers =
+            text.split_whitespace().map(|word| word.parse().map_err(|_| files.malformed(EACH, &text)));
         usage.percpu = numbers.collect::<Result<_, _>>()?;
     }
     // A heading, then `cpu user system`.
