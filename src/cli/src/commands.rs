@@ -243,7 +243,7 @@ static EXEC: [Flag; 17] = [
     Flag::value("env", "KEY=VALUE", "add to the environment (repeatable)").short('e'),
     Flag::switch("tty", "attach a pseudo-terminal").short('t'),
     Flag::value("user", "UID[:GID]", "user and group of the process").short('u'),
-    Flag::value("additional-gids", "GID", "add a supplementary group (repeatable)").short('g'),
+    Flag::number("additional-gids", "add a supplementary group (repeatable)").short('g'),
     Flag::value("process", "FILE", "process.json to run instead of flags and arguments").short('p'),
     Flag::switch("detach", "return when the process has started").short('d'),
     Flag::value("pid-file", "FILE", "file to write the pid of the process to"),
