@@ -29,13 +29,6 @@ const LINUX: &[Field<Linux>] = &[
     ("personality", |l| l.personality.is_some()),
 ];
 
-/// Whether creel applies a field of `.process` or `.linux` that the tables above may name: what
-/// `features` says follows from what is refused here.
-pub fn is_applied(field: &str) -> bool {
-    let names = PROCESS.iter().map(|(name, _)| *name).chain(LINUX.iter().map(|(name, _)| *name));
-    !names.into_iter().any(|name| name == field)
-}
-
 fn refuse<T>(at: &str, part: &T, table: &[Field<T>]) -> Result<(), Invalid> {
     match table.iter().find(|(_, asked)| asked(part)) {
         Some((field, _)) => Err(Invalid::new(format!("{at}.{field}"), WHY)),
@@ -55,6 +48,13 @@ pub(super) fn unsupported(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Inval
         Some(linux) => refuse(".linux", linux, LINUX),
         None => Ok(()),
     }
+}
+
+/// Whether creel applies a field of `.process` or `.linux` that the tables above may name: what
+/// `features` says follows from what is refused here.
+pub fn is_applied(field: &str) -> bool {
+    let names = PROCESS.iter().map(|(name, _)| *name).chain(LINUX.iter().map(|(name, _)| *name));
+    !names.into_iter().any(|name| name == field)
 }
 
 #[cfg(test)]
