@@ -167,7 +167,6 @@ fn check(index: usize, rule: &DeviceRule) -> Result<Rule, Invalid> {
             'r' => Access::READ,
             'w' => Access::WRITE,
             'm' => Access::MKNOD,
-            'a' => Access::ALL,
             other => return invalid("access", format!("unknown device access {other:?}")),
         });
     }

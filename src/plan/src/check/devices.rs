@@ -47,8 +47,7 @@ fn number(at: impl Display, value: i64, max: i64) -> Result<(), Invalid> {
     Err(Invalid::new(at.to_string(), format!("must be between 0 and {max}, found {value}")))
 }
 
-/// Rules of the devices cgroup: `a`, `b` or `c`, and letters of `rwm`; configs that runc takes also
-/// write `a`, for all of them.
+/// Rules of the devices cgroup: `a`, `b` or `c`, and letters of `rwm`.
 pub(super) fn device_rules(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Invalid> {
     let Some(resources) = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()) else {
         return Ok(());
@@ -61,7 +60,7 @@ pub(super) fn device_rules(spec: &Spec, _: &mut Vec<Warning>) -> Result<(), Inva
         if rule.access.is_empty() {
             return Err(Invalid::new(at + ".access", "must not be empty"));
         }
-        if !rule.access.bytes().all(|letter| b"rwma".contains(&letter)) {
+        if !rule.access.bytes().all(|letter| b"rwm".contains(&letter)) {
             let why = format!("expected letters of \"rwm\", found {:?}", rule.access);
             return Err(Invalid::new(at + ".access", why));
         }
@@ -123,7 +122,6 @@ mod tests {
         let rule = |r: &str| format!(r#"{{"linux": {{"resources": {{"devices": [{r}]}}}}}}"#);
         table(&[
             (&rule(r#"{"allow": false, "access": "rwm"}"#), "ok"),
-            (&rule(r#"{"allow": false, "type": "c", "access": "rwa"}"#), "ok"),
             (&rule(r#"{"allow": true, "type": "c", "major": 1, "minor": -1, "access": "m"}"#), "ok"),
             (&rule(r#"{"allow": true}"#), ".linux.resources.devices[0].access: must not be empty"),
             (
