@@ -217,10 +217,78 @@ fn ordinary_user_runs_a_rootless_container() {
 }
 
 #[test]
-fn help_is_there() {
-    for args in [&["--help"][..], &["-h"], &["create", "--help"]] {
-        let output = runtime().args(args).output().ok();
-        assert!(!output.stdout.is_empty(), "{output}");
+fn help_has_the_headings_that_scripts_look_for() {
+    let base = Runtime::under_test().path().file_name().unwrap().to_string_lossy().into_owned();
+    for flag in ["--help", "-h", "help"] {
+        let output = runtime().args([flag]).output().ok();
+        let mut lines = output.stdout.lines();
+        assert_eq!(lines.next(), Some("NAME:"), "{output}");
+        assert!(lines.next().unwrap().ends_with(" - Open Container Initiative runtime"), "{output}");
+        for heading in ["\nUSAGE:\n", "\nVERSION:\n", "\nCOMMANDS:\n", "\nGLOBAL OPTIONS:\n"] {
+            assert!(output.stdout.contains(heading), "{heading:?}: {output}");
+        }
+    }
+    for command in [
+        "create", "delete", "events", "exec", "features", "kill", "list", "pause", "ps", "resume", "run",
+        "spec", "start", "state", "update",
+    ] {
+        for args in [[command, "-h"], [command, "--help"], ["help", command]] {
+            let output = runtime().args(args).output().ok();
+            let start = format!("NAME:\n   {base} {command} - ");
+            assert!(output.stdout.starts_with(&start), "{output}");
+            assert!(output.stdout.contains(&format!("\nUSAGE:\n   {base} {command}")), "{output}");
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_shows_help_on_stdout_and_says_why() {
+    let output = runtime().args(["nonesuch", "-h"]).output();
+    assert_eq!(output.code(), 3, "{output}");
+    output.says(&["No help topic for 'nonesuch'"]);
+    for (args, first, why) in [
+        (&["state"][..], "Incorrect Usage.", "requires exactly 1 argument(s)"),
+        (&["kill", "a", "9", "b"], "Incorrect Usage.", "requires a maximum of 2 argument(s)"),
+        (&["exec"], "Incorrect Usage.", "requires a minimum of 1 argument(s)"),
+        (
+            &["update", "--pids-limit", "many", "a"],
+            "Incorrect Usage: invalid value \"many\" for flag -pids-limit: parse error",
+            "for flag -pids-limit: parse error",
+        ),
+    ] {
+        let output = runtime().args(args).output().exits(1).says(&[why]);
+        let mut lines = output.stdout.lines();
+        assert_eq!(
+            (lines.next(), lines.next(), lines.next()),
+            (Some(first), Some(""), Some("NAME:")),
+            "{output}"
+        );
+    }
+}
+
+#[test]
+fn options_of_a_command_end_at_its_first_operand_only_where_others_follow() {
+    let container = Container::shell("true");
+    // After the id: still an option of delete, but one of the program of exec, and of ps(1).
+    container.create();
+    container.cmd(["ps", container.id(), "-o", "pid"]).output().ok();
+    container.cmd(["delete", container.id(), "--force"]).output().ok();
+}
+
+#[test]
+fn debug_log_tells_the_stages_once_and_in_order() {
+    let container = Container::shell("true");
+    let output = container.cmd_with(&["--debug"], ["run", container.id()]).output().ok();
+    let stages =
+        ["nsexec container setup", "child process in init()", "init: closing the pipe to signal completion"];
+    let at: Vec<usize> = stages.iter().map(|stage| output.stderr.find(stage).expect(stage)).collect();
+    assert!(at.is_sorted(), "{output}");
+    if is_creel() {
+        for stage in stages {
+            assert_eq!(output.stderr.matches(stage).count(), 1, "{output}");
+        }
+        assert_eq!(output.stderr.matches("run: Runtime").count(), 1, "{output}");
+        assert!(output.stderr.lines().all(|line| line.contains(" level=debug ")), "{output}");
     }
 }
 

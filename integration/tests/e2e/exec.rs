@@ -378,3 +378,36 @@ fn limits_and_seccomp_of_the_container_hold() {
     assert_eq!(report["status"]["Seccomp"], "2");
     assert_eq!(report["call"]["chroot"], "EACCES");
 }
+
+#[test]
+fn a_cgroup_that_the_container_has_not_made_is_named() {
+    if cgroups::mount("pids").is_none() {
+        skip!("no pids controller");
+    }
+    let container = running();
+    let output = container.exec(&["--cgroup", "nonexistent"], &["true"]).output().exits(255);
+    output.says(&["adding pid ", "nonexistent", "o such file or directory"]);
+    if !cgroups::is_v2() {
+        let output = container.exec(&["--cgroup", "nonesuch:/"], &["true"]).output().exits(255);
+        output.says(&["unknown controller nonesuch"]);
+        container.exec(&["--cgroup", "pids:/"], &["true"]).output().ok();
+    }
+    container.exec(&["--cgroup", "/"], &["true"]).output().ok();
+}
+
+#[test]
+fn a_label_without_its_security_module_is_not_dropped_in_silence() {
+    let lsm = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
+    let container = running();
+    for (flag, module, field) in
+        [("--apparmor", "apparmor", "apparmorProfile"), ("--process-label", "selinux", "selinuxLabel")]
+    {
+        if lsm.contains(module) {
+            skip!("{module} is in force here");
+        }
+        let output = container.exec(&[flag, "nonesuch"], &["true"]).output();
+        if is_creel() {
+            output.exits(255).says(&[field]);
+        }
+    }
+}

@@ -193,3 +193,25 @@ fn pidfd_socket_that_nobody_listens_on_is_an_error() {
         container.assert_clean(&output);
     }
 }
+
+#[test]
+fn created_container_holds_no_file_but_the_fifo_that_it_waits_at() {
+    let container = Container::idle();
+    container.create();
+    let init = container.init().pid();
+    let fds = std::fs::read_dir(format!("/proc/{init}/fd")).unwrap();
+    let mut fifos = 0;
+    for entry in fds.map(|entry| entry.unwrap()) {
+        let number: i32 = entry.file_name().to_str().unwrap().parse().unwrap();
+        let target = std::fs::read_link(entry.path()).unwrap().to_str().unwrap().to_owned();
+        if number < 3 {
+            continue;
+        }
+        let anonymous = ["socket:[", "pipe:[", "anon_inode:"].iter().any(|kind| target.starts_with(kind));
+        fifos += usize::from(target.ends_with("/exec.fifo"));
+        assert!(anonymous || target.ends_with("/exec.fifo"), "{number} -> {target}");
+    }
+    assert_eq!(fifos, 1);
+    container.start();
+    container.stop_and_delete();
+}

@@ -258,3 +258,54 @@ fn burst_and_idle_are_set() {
     }
     container.call("update", &["--cpu-share", "400"]).output().ok();
 }
+
+#[test]
+fn processors_and_memory_nodes_are_chosen() {
+    if cgroups::mount("cpuset").is_none() {
+        skip!("no cpuset controller");
+    }
+    let container = limited!();
+    for (flag, file) in [("--cpuset-cpus", "cpuset.cpus"), ("--cpuset-mems", "cpuset.mems")] {
+        container.call("update", &[flag, "0"]).output().ok();
+        assert_eq!(cgroups::read("cpuset", container.id(), file).unwrap(), "0");
+    }
+    container.call("update", &["--cpuset-cpus", "none"]).output().exits(1).says(&["cpuset.cpus"]);
+    assert_eq!(cgroups::read("cpuset", container.id(), "cpuset.cpus").unwrap(), "0");
+}
+
+#[test]
+fn weight_of_block_io_is_set() {
+    let container = limited!();
+    let controller = if cgroups::is_v2() { "io" } else { "blkio" };
+    let file = ["blkio.weight", "blkio.bfq.weight", "io.bfq.weight"]
+        .into_iter()
+        .find(|file| cgroups::read(controller, container.id(), file).is_some());
+    let Some(file) = file else { skip!("no scheduler here that weighs block I/O") };
+    container.call("update", &["--blkio-weight", "300"]).output().ok();
+    let value = cgroups::read(controller, container.id(), file).unwrap();
+    assert_eq!(value.trim_start_matches("default "), "300");
+    if is_creel() {
+        // runc takes the lowest sixteen bits of it.
+        let output = container.call("update", &["--blkio-weight", "65836"]).output().exits(1);
+        output.says(&["invalid value for blkio-weight: 65836"]);
+    }
+    let words = ["for flag -blkio-weight: parse error"];
+    container.call("update", &["--blkio-weight", "heavy"]).output().exits(1).says(&words);
+}
+
+#[test]
+fn realtime_is_set_or_its_file_is_named() {
+    let container = limited!();
+    if cgroups::read("cpu", container.id(), "cpu.rt_runtime_us").is_none() {
+        skip!("this kernel does not divide realtime among cgroups");
+    }
+    // The runtime of the parent is 0 unless somebody gave it some: then no child can have any.
+    container.call("update", &["--cpu-rt-period", "900000"]).output().ok();
+    assert_eq!(cgroups::read("cpu", container.id(), "cpu.rt_period_us").unwrap(), "900000");
+    let output = container.call("update", &["--cpu-rt-runtime", "1000"]).output();
+    if output.code() == 0 {
+        assert_eq!(cgroups::read("cpu", container.id(), "cpu.rt_runtime_us").unwrap(), "1000");
+    } else {
+        output.exits(1).says(&["cpu.rt_runtime_us"]);
+    }
+}

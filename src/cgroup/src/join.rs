@@ -63,11 +63,16 @@ impl Cgroup {
         let mut join = Join { tasks: Vec::with_capacity(self.dirs.len()), into: None };
         for dir in &self.dirs {
             let path = sub_path(dir, sub);
-            if dir.is_unified() {
-                join.into = Some(dir.open_sub(&path)?);
+            let opened = if dir.is_unified() {
+                dir.open_sub(&path).map(|fd| join.into = Some(fd))
             } else {
-                join.tasks.push(dir.open_file(&path, "tasks")?);
-            }
+                dir.open_file(&path, "tasks").map(|fd| join.tasks.push(fd))
+            };
+            // The words that people who grep runc's errors know.
+            opened.map_err(|error| match path.as_str() {
+                "" => error,
+                _ => Error::SubCgroup(format!("--cgroup {path}: adding pid of the process: {error}")),
+            })?;
         }
         Ok(join)
     }

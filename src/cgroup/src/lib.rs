@@ -23,6 +23,7 @@ mod processes;
 mod record;
 mod remove;
 mod resources;
+pub mod stats;
 mod update;
 mod write;
 

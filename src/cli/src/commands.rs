@@ -1,12 +1,9 @@
-//! The subcommands: names, flags, number of operands, and help, which clap renders.
+//! The subcommands: names, flags, number of operands, and what help says of them.
 
 use std::ffi::OsString;
 
-use clap::{Arg, ArgAction, Command};
-
-use crate::companion;
-use crate::flags::{Flag, Kind, Words};
-use crate::globals::GLOBALS;
+use crate::flags::{Flag, Words};
+use crate::help;
 use crate::program::{Failure, Program};
 
 /// A subcommand.
@@ -14,6 +11,7 @@ use crate::program::{Failure, Program};
 pub enum Subcommand {
     Create,
     Delete,
+    Events,
     Exec,
     Features,
     Kill,
@@ -29,9 +27,10 @@ pub enum Subcommand {
 }
 
 /// All of them, in the order of the help.
-const ALL: [Subcommand; 14] = [
+pub const ALL: &[Subcommand] = &[
     Subcommand::Create,
     Subcommand::Delete,
+    Subcommand::Events,
     Subcommand::Exec,
     Subcommand::Features,
     Subcommand::Kill,
@@ -72,7 +71,7 @@ impl Operands {
 impl Subcommand {
     /// Finds a subcommand by its name.
     pub fn named(name: &std::ffi::OsStr) -> Option<Subcommand> {
-        ALL.into_iter().find(|subcommand| name == subcommand.name())
+        ALL.iter().copied().find(|subcommand| name == subcommand.name())
     }
 
     /// Its name.
@@ -80,6 +79,7 @@ impl Subcommand {
         match self {
             Subcommand::Create => "create",
             Subcommand::Delete => "delete",
+            Subcommand::Events => "events",
             Subcommand::Exec => "exec",
             Subcommand::Features => "features",
             Subcommand::Kill => "kill",
@@ -95,10 +95,12 @@ impl Subcommand {
         }
     }
 
-    fn about(self) -> &'static str {
+    /// One line of help.
+    pub fn about(self) -> &'static str {
         match self {
             Subcommand::Create => "create a container",
             Subcommand::Delete => "delete a container and what was made for it",
+            Subcommand::Events => "show what a container uses, at intervals, and when it ran out of memory",
             Subcommand::Exec => "run another process in a container",
             Subcommand::Features => "show what this runtime supports, as JSON",
             Subcommand::Kill => "send a signal (default: SIGTERM) to a container's init process",
@@ -114,31 +116,62 @@ impl Subcommand {
         }
     }
 
+    /// More about it, below its usage.
+    pub fn description(self) -> &'static str {
+        match self {
+            Subcommand::Events => EVENTS_TEXT,
+            Subcommand::Exec => EXEC_TEXT,
+            Subcommand::Kill => KILL_TEXT,
+            Subcommand::List => "The containers of another root directory: creel --root DIR list.",
+            Subcommand::Ps => {
+                "Shows the lines of the host's ps(1) that belong to the container; without options, ps -ef."
+            }
+            Subcommand::Spec => SPEC_TEXT,
+            Subcommand::Update => UPDATE_TEXT,
+            Subcommand::Create
+            | Subcommand::Delete
+            | Subcommand::Features
+            | Subcommand::Pause
+            | Subcommand::Resume
+            | Subcommand::Run
+            | Subcommand::Start
+            | Subcommand::State => "",
+        }
+    }
+
+    /// What follows the flags.
+    pub fn operands_usage(self) -> &'static str {
+        self.operands().1
+    }
+
     fn operands(self) -> (Operands, &'static str) {
         match self {
             Subcommand::Features | Subcommand::List | Subcommand::Spec => (Operands::Exactly(0), ""),
             Subcommand::Exec => {
-                (Operands::AtLeast(1), " <container-id> <command> [argument...] || -p FILE <container-id>")
+                (Operands::AtLeast(1), "<container-id> <command> [argument...] || -p FILE <container-id>")
             }
-            Subcommand::Kill => (Operands::Between(1, 2), " <container-id> [signal]"),
-            Subcommand::Ps => (Operands::AtLeast(1), " <container-id> [ps argument...]"),
+            Subcommand::Kill => (Operands::Between(1, 2), "<container-id> [signal]"),
+            Subcommand::Ps => (Operands::AtLeast(1), "<container-id> [ps options]"),
             Subcommand::Create
             | Subcommand::Delete
+            | Subcommand::Events
             | Subcommand::Pause
             | Subcommand::Resume
             | Subcommand::Run
             | Subcommand::Start
             | Subcommand::State
-            | Subcommand::Update => (Operands::Exactly(1), " <container-id>"),
+            | Subcommand::Update => (Operands::Exactly(1), "<container-id>"),
         }
     }
 
-    fn flags(self) -> impl Iterator<Item = &'static Flag> + Clone {
+    /// Its flags but `--help`, which every command has.
+    pub fn own_flags(self) -> impl Iterator<Item = &'static Flag> + Clone {
         let (own, shared): (&[Flag], &[Flag]) = match self {
-            Subcommand::Create => (&[], &CONTAINER),
+            Subcommand::Create => (&CREATE, &CONTAINER),
             Subcommand::Run => (&RUN, &CONTAINER),
             Subcommand::Exec => (&EXEC, &[]),
             Subcommand::Delete => (&DELETE, &[]),
+            Subcommand::Events => (&EVENTS, &[]),
             Subcommand::Kill => (&KILL, &[]),
             Subcommand::List => (&LIST, &[]),
             Subcommand::Ps => (&PS, &[]),
@@ -150,21 +183,16 @@ impl Subcommand {
             | Subcommand::Start
             | Subcommand::State => (&[], &[]),
         };
-        shared.iter().chain(own).chain(&HELP)
+        shared.iter().chain(own)
+    }
+
+    fn flags(self) -> impl Iterator<Item = &'static Flag> + Clone {
+        self.own_flags().chain(&HELP)
     }
 
     /// Its help text.
     pub fn help(self, program: &Program) -> String {
-        let shown = self.flags().filter(|flag| !flag.help.is_empty());
-        let options = if shown.clone().count() > HELP.len() { " [options]" } else { "" };
-        let usage = format!("{} {}{options}{}", program.name, self.name(), self.operands().1);
-        Command::new(self.name())
-            .about(self.about())
-            .override_usage(usage)
-            .disable_help_flag(true)
-            .args(shown.map(argument))
-            .render_help()
-            .to_string()
+        help::of(self, program)
     }
 
     /// Reads the words after its name; `None` when help was asked for.
@@ -185,40 +213,14 @@ impl Subcommand {
     }
 }
 
-/// Help of the whole program.
-pub fn overview(program: &Program) -> String {
-    let mut command = Command::new("creel")
-        .bin_name(program.name)
-        .about("low-level OCI runtime: runs containers from bundles and images")
-        .override_usage(format!("{} [global options] command [options] [arguments...]", program.name))
-        .subcommand_help_heading("Commands")
-        .disable_help_flag(true)
-        .disable_help_subcommand(true);
-    command = command.args(GLOBALS.iter().map(argument));
-    for subcommand in ALL {
-        command = command.subcommand(Command::new(subcommand.name()).about(subcommand.about()));
-    }
-    for (name, about) in companion::COMMANDS {
-        command = command.subcommand(Command::new(name).about(about));
-    }
-    command = command.subcommand(Command::new("help").about("show this help, or a command's"));
-    command.render_help().to_string()
-}
-
-/// A flag as clap's help shows it.
-fn argument(flag: &'static Flag) -> Arg {
-    let argument = Arg::new(flag.long).long(flag.long).short(flag.short).help(flag.help);
-    match flag.kind {
-        Kind::Switch => argument.action(ArgAction::SetTrue),
-        Kind::Value(name) => argument.value_name(name),
-        Kind::Number => argument.value_name("N"),
-    }
-}
-
 static HELP: [Flag; 1] = [Flag::switch("help", "show help").short('h')];
 
-static CONTAINER: [Flag; 7] = [
-    Flag::value("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
+/// crun has it, and ignores it: `create` never waits.
+static CREATE: [Flag; 1] = [Flag::switch("no-subreaper", "")];
+
+static CONTAINER: [Flag; 8] = [
+    Flag::value("bundle", "DIR", "bundle directory").short('b').default("the current one"),
+    Flag::value("config", "FILE", "another config than the bundle's config.json").short('f'),
     Flag::value("console-socket", "PATH", "unix socket that gets the terminal's master end"),
     Flag::value("pidfd-socket", "PATH", "unix socket that gets a pidfd of the init process"),
     Flag::value("pid-file", "FILE", "file to write the pid of the init process to"),
@@ -241,7 +243,7 @@ static EXEC: [Flag; 17] = [
     Flag::value("env", "KEY=VALUE", "add to the environment (repeatable)").short('e'),
     Flag::switch("tty", "attach a pseudo-terminal").short('t'),
     Flag::value("user", "UID[:GID]", "user and group of the process").short('u'),
-    Flag::value("additional-gids", "GID", "add a supplementary group (repeatable)").short('g'),
+    Flag::number("additional-gids", "add a supplementary group (repeatable)").short('g'),
     Flag::value("process", "FILE", "process.json to run instead of flags and arguments").short('p'),
     Flag::switch("detach", "return when the process has started").short('d'),
     Flag::value("pid-file", "FILE", "file to write the pid of the process to"),
@@ -254,27 +256,38 @@ static EXEC: [Flag; 17] = [
     Flag::switch("ignore-paused", "also run in a paused container"),
 ];
 
-static DELETE: [Flag; 1] = [Flag::switch("force", "kill the container first if it runs").short('f')];
+static EVENTS: [Flag; 2] = [
+    Flag::duration("interval", "time between two reports").default("5s"),
+    Flag::switch("stats", "report once, then end"),
+];
 
-/// runc has hidden it: a stopped container is no error then.
-static KILL: [Flag; 1] = [Flag::switch("all", "").short('a')];
+static DELETE: [Flag; 2] = [
+    Flag::switch("force", "kill the container first if it runs").short('f'),
+    Flag::switch("regex", "delete every container whose id the regular expression matches").short('r'),
+];
+
+static KILL: [Flag; 2] = [
+    Flag::switch("all", "signal every process of the container; one without any is no error").short('a'),
+    Flag::switch("regex", "signal every container whose id the regular expression matches").short('r'),
+];
 
 static LIST: [Flag; 2] = [
-    Flag::value("format", "FORMAT", "table (default) or json").short('f'),
+    Flag::value("format", "FORMAT", "table or json").short('f').default("table"),
     Flag::switch("quiet", "show only ids").short('q'),
 ];
 
-static PS: [Flag; 1] = [Flag::value("format", "FORMAT", "table (default) or json").short('f')];
+static PS: [Flag; 1] = [Flag::value("format", "FORMAT", "table or json").short('f').default("table")];
 
-static SPEC: [Flag; 2] = [
-    Flag::value("bundle", "DIR", "bundle directory (default: the current one)").short('b'),
+static SPEC: [Flag; 3] = [
+    Flag::value("bundle", "DIR", "bundle directory").short('b').default("the current one"),
+    Flag::value("file", "FILE", "where to write it, from the bundle").short('f').default("config.json"),
     Flag::switch("rootless", "for a container of a user without privileges"),
 ];
 
 /// The two without help are runc's, which ignores them.
 static UPDATE: [Flag; 19] = [
     Flag::value("resources", "FILE", "limits as JSON, - for standard input, instead of flags").short('r'),
-    Flag::value("blkio-weight", "WEIGHT", "block I/O weight, 10 to 1000"),
+    Flag::number("blkio-weight", "block I/O weight, 10 to 1000"),
     Flag::value("cpu-period", "USECS", "CPU period"),
     Flag::value("cpu-quota", "USECS", "CPU time in each period, -1 for no limit"),
     Flag::value("cpu-burst", "USECS", "CPU time that may be saved up for a later period"),
@@ -287,20 +300,44 @@ static UPDATE: [Flag; 19] = [
     Flag::value("memory", "SIZE", "memory limit, such as 64m; -1 for none"),
     Flag::value("memory-reservation", "SIZE", "soft memory limit"),
     Flag::value("memory-swap", "SIZE", "limit of memory and swap together"),
-    Flag::value("pids-limit", "N", "number of processes, -1 for no limit"),
-    Flag::value("l3-cache-schema", "SCHEMA", "Intel RDT/CAT schema (not available)"),
-    Flag::value("mem-bw-schema", "SCHEMA", "Intel RDT/MBA schema (not available)"),
+    Flag::number("pids-limit", "number of processes, -1 for no limit"),
+    Flag::value("l3-cache-schema", "SCHEMA", "line for the L3 cache in the container's resctrl group"),
+    Flag::value("mem-bw-schema", "SCHEMA", "line for the memory bandwidth there"),
     Flag::value("kernel-memory", "SIZE", ""),
     Flag::value("kernel-memory-tcp", "SIZE", ""),
 ];
+
+const EVENTS_TEXT: &str = "Prints one JSON object a line: {\"type\":\"stats\",...} after each interval and
+{\"type\":\"oom\",...} when a process could not get memory, until the container's cgroup is gone.";
+
+const EXEC_TEXT: &str =
+    "Options end at the container id; what follows is the command's own. The process is the
+container's, changed by the options, or the one of process.json. For example
+
+       # creel exec web ps -ef
+
+Ends with the exit code of the process, 128 and the signal's number, or 255 when it was not run.";
+
+const KILL_TEXT: &str =
+    "The signal is a name, with or without SIG, or a number; without one SIGTERM. For example
+
+       # creel kill web KILL";
+
+const SPEC_TEXT: &str =
+    "Writes config.json: a shell as root with three capabilities, in a read-only root file system
+`rootfs`. It never writes over another one. With --rootless the container needs no privileges of
+whoever runs it.";
+
+const UPDATE_TEXT: &str =
+    "Limits that are not named stay as they are. A document has the form of .linux.resources:
+
+       {\"memory\": {\"limit\": 67108864, \"checkBeforeUpdate\": true}, \"cpu\": {\"quota\": 20000}}";
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-
-    const RUNC: Program = Program { argv0: String::new(), name: "runc" };
 
     fn complaint(subcommand: Subcommand, args: &[&str]) -> Option<String> {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
@@ -339,21 +376,5 @@ mod tests {
             names.dedup();
             assert_eq!(names.len(), count, "{subcommand:?}");
         }
-    }
-
-    #[test]
-    fn help_shows_usage_and_visible_flags_under_the_invoked_name() {
-        let help = Subcommand::Kill.help(&RUNC);
-        assert!(help.contains("Usage: runc kill <container-id> [signal]"), "{help}");
-        assert!(!help.contains("--all"), "{help}");
-        let help = overview(&RUNC);
-        for subcommand in ALL {
-            assert!(help.contains(&format!("  {} ", subcommand.name())), "{help}");
-        }
-        for (name, _) in companion::COMMANDS {
-            assert!(help.contains(&format!("  {name} ")), "{help}");
-            assert_eq!(Subcommand::named(name.as_ref()), None);
-        }
-        assert!(help.contains("-v, --version"), "{help}");
     }
 }

@@ -3,13 +3,14 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use creel_container::{Error, Runtime};
+use creel_container::{Error, Runtime, Target};
+use regex_lite::Regex;
 
-use crate::commands::{self, Subcommand};
+use crate::commands::Subcommand;
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{companion, features, output, ps, request, signal, spec, update, version};
+use crate::{companion, events, features, help, output, ps, request, signal, spec, update, version};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -26,7 +27,7 @@ pub fn run(
     command_line: &[OsString],
 ) -> Result<u8, Failure> {
     if globals.help {
-        return print(&commands::overview(program));
+        return print(&help::overview(program));
     }
     if globals.version {
         return print(&version::text(program.name));
@@ -34,14 +35,14 @@ pub fn run(
     // runc refuses a wrong --root before it looks at the command.
     let runtime = globals.runtime()?;
     let Some((name, args)) = command_line.split_first() else {
-        return print(&commands::overview(program));
+        return print(&help::overview(program));
     };
     if name == "help" || name == "h" {
         return match args.first() {
             Some(name) if companion::has(name) => {
                 Err(Failure::new(companion::exec(words, &runtime.root, &[name.clone(), "--help".into()])))
             }
-            _ => help(program, args),
+            _ => help_about(program, args),
         };
     }
     if companion::has(name) {
@@ -51,16 +52,22 @@ pub fn run(
     let Some(words) = subcommand.parse(program, args)? else {
         return print(&subcommand.help(program));
     };
-    tracing::debug!("{} {}: {runtime:?}", program.name, subcommand.name());
+    // The others say so when they have made sure of their binary, for which creel may execute itself anew.
+    if !matches!(subcommand, Subcommand::Create | Subcommand::Run | Subcommand::Exec) {
+        tracing::debug!("{}: {runtime:?}", subcommand.name());
+    }
     match subcommand {
         Subcommand::Create => on_container("create", &words, |id| create(globals, &runtime, id, &words)),
-        Subcommand::Delete => on_container("delete", &words, |id| {
-            creel_container::delete(&runtime, id, words.has("force")).map_err(one_line)?;
+        Subcommand::Delete => on_containers("delete", &runtime, &words, |id| {
+            creel_container::delete(&runtime, id, words.has("force")).map_err(one_line)
+        }),
+        Subcommand::Events => on_container("events", &words, |id| {
+            events::print(&runtime, id, &words)?;
             Ok(0)
         }),
         Subcommand::Exec => exec(&runtime, &words),
         Subcommand::Features => print(&features::document()),
-        Subcommand::Kill => on_container("kill", &words, |id| kill(&runtime, id, &words)),
+        Subcommand::Kill => on_containers("kill", &runtime, &words, |id| kill(&runtime, id, &words)),
         Subcommand::List => list(globals, &runtime, &words),
         Subcommand::Pause => on_container("pause", &words, |id| {
             creel_container::pause(&runtime, id).map_err(one_line)?;
@@ -76,7 +83,7 @@ pub fn run(
         }),
         Subcommand::Run => on_container("run", &words, |id| run_container(globals, &runtime, id, &words)),
         Subcommand::Spec => {
-            spec::write(words.value("bundle"), words.has("rootless"))?;
+            spec::write(words.value("bundle"), words.value("file"), words.has("rootless"))?;
             Ok(0)
         }
         Subcommand::Start => on_container("start", &words, |id| {
@@ -90,8 +97,8 @@ pub fn run(
             Ok(0)
         }),
         Subcommand::Update => on_container("update", &words, |id| {
-            let resources = update::resources(&words)?;
-            creel_container::update(&runtime, id, &resources).map_err(one_line)?;
+            let (resources, schemata) = (update::resources(&words)?, update::schemata(&words)?);
+            creel_container::update(&runtime, id, &resources, &schemata).map_err(one_line)?;
             Ok(0)
         }),
     }
@@ -106,6 +113,28 @@ fn on_container(
 ) -> Result<u8, Failure> {
     let id = request::id(&words.operands).map_err(|why| Failure::new(format!("{name}: {why}")))?;
     command(&id).map_err(|why| Failure::new(format!("{name} {id}: {why}")))
+}
+
+/// The same, or with `--regex` on every container whose id the first operand matches. One that fails
+/// does not keep the others; each is named.
+fn on_containers(
+    name: &str,
+    runtime: &Runtime,
+    words: &Words<'_>,
+    command: impl Fn(&str) -> Result<(), String>,
+) -> Result<u8, Failure> {
+    if !words.has("regex") {
+        return on_container(name, words, |id| command(id).map(|()| 0));
+    }
+    let failed = |why: String| Failure::new(format!("{name}: {why}"));
+    let pattern = request::id(&words.operands).map_err(failed)?;
+    let pattern = Regex::new(&pattern)
+        .map_err(|error| failed(format!("invalid regular expression {pattern:?}: {error}")))?;
+    let ids = creel_container::ids(runtime).map_err(|error| failed(error.to_string()))?;
+    let outcomes = ids.iter().filter(|id| pattern.is_match(id)).map(|id| (id, command(id)));
+    let errors: Vec<String> =
+        outcomes.filter_map(|(id, outcome)| outcome.err().map(|why| format!("{id}: {why}"))).collect();
+    if errors.is_empty() { Ok(0) } else { Err(failed(errors.join("; "))) }
 }
 
 fn one_line(error: Error) -> String {
@@ -130,12 +159,12 @@ fn run_container(globals: &Globals, runtime: &Runtime, id: &str, words: &Words<'
     creel_container::run(runtime, &request, request::run_mode(words)).map_err(one_line)
 }
 
-fn kill(runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<u8, String> {
+fn kill(runtime: &Runtime, id: &str, words: &Words<'_>) -> Result<(), String> {
     let given = words.operands.get(1).filter(|signal| !signal.is_empty());
     let signal = given.map_or("SIGTERM".into(), |signal| signal.to_string_lossy());
     let signal = signal::parse(&signal)?;
-    creel_container::kill(runtime, id, signal, words.has("all")).map_err(one_line)?;
-    Ok(0)
+    let target = if words.has("all") { Target::All } else { Target::Init };
+    creel_container::kill(runtime, id, signal, target).map_err(one_line)
 }
 
 fn exec(runtime: &Runtime, words: &Words<'_>) -> Result<u8, Failure> {
@@ -169,9 +198,9 @@ fn list(globals: &Globals, runtime: &Runtime, words: &Words<'_>) -> Result<u8, F
     print(&text)
 }
 
-fn help(program: &Program, args: &[OsString]) -> Result<u8, Failure> {
+fn help_about(program: &Program, args: &[OsString]) -> Result<u8, Failure> {
     match args.first() {
-        None => print(&commands::overview(program)),
+        None => print(&help::overview(program)),
         Some(name) => {
             let subcommand = Subcommand::named(name).ok_or_else(|| no_help_topic(name))?;
             print(&subcommand.help(program))

@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 
 use creel_container::seccomp_names;
+use creel_plan::check::is_applied;
 use creel_plan::{names, options};
 use serde::Serialize;
 
+use crate::commands::Subcommand;
 use crate::output;
 use crate::version;
 
@@ -49,7 +51,7 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
@@ -77,9 +79,16 @@ struct Seccomp {
 }
 
 #[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
+}
+
+#[derive(Serialize)]
 struct MemoryPolicy {
-    modes: Names,
-    flags: Names,
+    modes: Vec<&'static str>,
+    flags: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -98,8 +107,9 @@ pub fn document() -> String {
 }
 
 fn features() -> Features {
-    const NO: Enabled = Enabled { enabled: false };
     const YES: Enabled = Enabled { enabled: true };
+    let applied = |field| Enabled { enabled: is_applied(field) };
+    let rdt = is_applied("intelRdt");
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: version::SPEC,
@@ -117,12 +127,12 @@ fn features() -> Features {
                 known_flags: seccomp_names::FLAGS,
                 supported_flags: creel_container::supported_flags(),
             },
-            apparmor: NO,
-            selinux: NO,
-            intel_rdt: NO,
-            memory_policy: MemoryPolicy { modes: &[], flags: &[] },
+            apparmor: applied("apparmorProfile"),
+            selinux: Enabled { enabled: is_applied("selinuxLabel") && is_applied("mountLabel") },
+            intel_rdt: IntelRdt { enabled: rdt, schemata: rdt, monitoring: rdt },
+            memory_policy: memory_policy(),
             mount_extensions: MountExtensions { idmap: YES },
-            net_devices: NO,
+            net_devices: applied("netDevices"),
         },
         annotations: BTreeMap::from([
             ("dev.creel.version", version::CREEL.into()),
@@ -131,11 +141,28 @@ fn features() -> Features {
                 "io.github.seccomp.libseccomp.version",
                 creel_container::libseccomp_version().unwrap_or_default(),
             ),
-            ("org.opencontainers.runc.checkpoint.enabled", "false".into()),
+            ("org.opencontainers.runc.checkpoint.enabled", can_checkpoint().to_string()),
             ("org.opencontainers.runc.version", LIKE_RUNC.into()),
         ]),
         potentially_unsafe_config_annotations: &UNSAFE_ANNOTATIONS,
     }
+}
+
+/// The words that a config may use; none as long as the field is refused.
+fn memory_policy() -> MemoryPolicy {
+    let words = |table: &[(&'static str, u32)]| {
+        let mut words: Vec<_> = table.iter().map(|(word, _)| *word).collect();
+        words.sort_unstable();
+        words
+    };
+    if !is_applied("memoryPolicy") {
+        return MemoryPolicy { modes: Vec::new(), flags: Vec::new() };
+    }
+    MemoryPolicy { modes: words(names::MEMORY_POLICY_MODES), flags: words(names::MEMORY_POLICY_FLAGS) }
+}
+
+fn can_checkpoint() -> bool {
+    ["checkpoint", "restore"].iter().all(|name| Subcommand::named(name.as_ref()).is_some())
 }
 
 #[cfg(test)]
@@ -152,6 +179,57 @@ mod tests {
         assert_eq!(document["linux"]["mountExtensions"]["idmap"]["enabled"], true);
         assert!(document["mountOptions"].as_array().unwrap().contains(&"rro".into()));
         assert!(document["linux"]["seccomp"]["enabled"].as_bool().unwrap());
+    }
+
+    #[test]
+    fn fields_that_are_refused_are_not_features() {
+        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        let linux = &document["linux"];
+        assert_eq!(linux["apparmor"]["enabled"], is_applied("apparmorProfile"));
+        assert_eq!(linux["netDevices"]["enabled"], is_applied("netDevices"));
+        for key in ["enabled", "schemata", "monitoring"] {
+            assert_eq!(linux["intelRdt"][key], is_applied("intelRdt"), "{key}");
+        }
+        let modes = linux["memoryPolicy"]["modes"].as_array().unwrap();
+        assert_eq!(modes.contains(&"MPOL_BIND".into()), is_applied("memoryPolicy"));
+    }
+
+    /// The keys of features.md, runtime-spec 1.3.
+    #[test]
+    fn every_field_of_the_specification_is_there() {
+        let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
+        for pointer in [
+            "/ociVersionMin",
+            "/ociVersionMax",
+            "/hooks",
+            "/mountOptions",
+            "/annotations",
+            "/potentiallyUnsafeConfigAnnotations",
+            "/linux/namespaces",
+            "/linux/capabilities",
+            "/linux/cgroup/v1",
+            "/linux/cgroup/v2",
+            "/linux/cgroup/systemd",
+            "/linux/cgroup/systemdUser",
+            "/linux/cgroup/rdma",
+            "/linux/seccomp/enabled",
+            "/linux/seccomp/actions",
+            "/linux/seccomp/operators",
+            "/linux/seccomp/archs",
+            "/linux/seccomp/knownFlags",
+            "/linux/seccomp/supportedFlags",
+            "/linux/apparmor/enabled",
+            "/linux/selinux/enabled",
+            "/linux/intelRdt/enabled",
+            "/linux/intelRdt/schemata",
+            "/linux/intelRdt/monitoring",
+            "/linux/memoryPolicy/modes",
+            "/linux/memoryPolicy/flags",
+            "/linux/mountExtensions/idmap/enabled",
+            "/linux/netDevices/enabled",
+        ] {
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
     }
 
     #[test]

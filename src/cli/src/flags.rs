@@ -3,11 +3,11 @@
 //! `-pid-file x`, `--pid-file x`, `-pid-file=x` and `--pid-file=x` are the same flag, one dash or
 //! two; a switch takes `=true` or `=false`; `-abc` is one flag named `abc`, never three; the word
 //! after a flag that needs a value is its value whatever it begins with; `--` ends the flags
-//! (<https://pkg.go.dev/flag#hdr-Command_line_flag_syntax>). clap reads another syntax and costs
-//! 30 to 45 us of each call, so it only renders help.
+//! (<https://pkg.go.dev/flag#hdr-Command_line_flag_syntax>).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 /// What follows a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +16,10 @@ pub enum Kind {
     Switch,
     /// A value, shown in help by this name.
     Value(&'static str),
-    /// A count.
+    /// A whole number, as Go reads one: `0x10` and `1_000` too.
     Number,
+    /// A length of time, such as `1m30s`.
+    Duration,
 }
 
 /// One flag.
@@ -31,22 +33,38 @@ pub struct Flag {
     pub kind: Kind,
     /// Help text; a flag without one is not shown.
     pub help: &'static str,
+    /// What holds when it is not given, for help; empty when there is nothing to say.
+    pub default: &'static str,
 }
 
 impl Flag {
     /// A flag that is there or not.
     pub const fn switch(long: &'static str, help: &'static str) -> Flag {
-        Flag { long, short: None, kind: Kind::Switch, help }
+        Flag::new(long, Kind::Switch, help)
     }
 
     /// A flag with a value.
     pub const fn value(long: &'static str, name: &'static str, help: &'static str) -> Flag {
-        Flag { long, short: None, kind: Kind::Value(name), help }
+        Flag::new(long, Kind::Value(name), help)
     }
 
-    /// A flag with a count.
+    /// A flag with a whole number.
     pub const fn number(long: &'static str, help: &'static str) -> Flag {
-        Flag { long, short: None, kind: Kind::Number, help }
+        Flag::new(long, Kind::Number, help)
+    }
+
+    /// A flag with a length of time.
+    pub const fn duration(long: &'static str, help: &'static str) -> Flag {
+        Flag::new(long, Kind::Duration, help)
+    }
+
+    const fn new(long: &'static str, kind: Kind, help: &'static str) -> Flag {
+        Flag { long, short: None, kind, help, default: "" }
+    }
+
+    /// Says in help what holds without it.
+    pub const fn default(self, text: &'static str) -> Flag {
+        Flag { default: text, ..self }
     }
 
     /// Gives it a letter.
@@ -124,7 +142,12 @@ impl<'a, L: Fn(&str) -> Option<&'static Flag>> Scanner<'a, L> {
         let value = value
             .or_else(|| self.args.next().map(OsString::as_os_str))
             .ok_or_else(|| format!("flag needs an argument: -{name}"))?;
-        if flag.kind == Kind::Number && parse_number(value).is_none() {
+        let valid = match flag.kind {
+            Kind::Switch | Kind::Value(_) => true,
+            Kind::Number => parse_number(value).is_some(),
+            Kind::Duration => parse_duration(value).is_some(),
+        };
+        if !valid {
             return Err(format!("invalid value {value:?} for flag -{name}: parse error"));
         }
         Ok(Some(Item::Value(flag, value)))
@@ -140,8 +163,63 @@ pub fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-fn parse_number(value: &OsStr) -> Option<u32> {
-    value.to_str()?.parse().ok()
+/// Go's `strconv.ParseInt` with base 0: a sign, a prefix for the base, `_` between digits.
+fn parse_number(value: &OsStr) -> Option<i64> {
+    let text = value.to_str()?;
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (base, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, &lower[2..]),
+        [b'0', b'o', ..] => (8, &lower[2..]),
+        [b'0', b'b', ..] => (2, &lower[2..]),
+        [b'0', _, ..] => (8, &lower[1..]),
+        _ => (10, &lower[..]),
+    };
+    let prefixed = base != 10;
+    let well_placed =
+        !digits.ends_with('_') && !digits.contains("__") && (prefixed || !digits.starts_with('_'));
+    let plain = digits.replace('_', "");
+    if !well_placed || plain.starts_with(['+', '-']) {
+        return None;
+    }
+    i64::from_str_radix(&format!("{sign}{plain}"), base).ok()
+}
+
+/// Go's `time.ParseDuration` for lengths from 0 on: numbers with units, such as `1.5h` or `1m30s`.
+fn parse_duration(value: &OsStr) -> Option<Duration> {
+    let text = value.to_str()?;
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    // A negative length is one, and then too short.
+    let negative = rest.starts_with('-');
+    rest = rest.strip_prefix('-').unwrap_or(rest);
+    let mut total = 0f64;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(end);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * seconds;
+        rest = tail;
+    }
+    if negative { Some(Duration::ZERO) } else { Duration::try_from_secs_f64(total).ok() }
 }
 
 /// A subcommand's words: flags in the order given, and operands.
@@ -201,9 +279,14 @@ impl<'a> Words<'a> {
         self.all(long).last().filter(|value| !value.is_empty())
     }
 
-    /// The value of a flag that counts.
-    pub fn number(&self, long: &str) -> u32 {
-        self.value(long).and_then(parse_number).unwrap_or(0)
+    /// The value of a flag that takes a number.
+    pub fn number(&self, long: &str) -> Option<i64> {
+        self.value(long).and_then(parse_number)
+    }
+
+    /// The value of a flag that takes a length of time; a negative one is none at all.
+    pub fn duration(&self, long: &str) -> Option<Duration> {
+        self.value(long).and_then(parse_duration)
     }
 }
 

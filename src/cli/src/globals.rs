@@ -10,15 +10,21 @@ use crate::flags::{Flag, Item, Scanner, not_defined, parse_bool};
 use crate::program::reason;
 
 /// The one table of global flags.
-pub static GLOBALS: [Flag; 8] = [
+pub static GLOBALS: [Flag; 11] = [
     Flag::switch("debug", "enable debug logging"),
-    Flag::value("log", "FILE", "file to append log lines to (default: standard error)"),
-    Flag::value("log-format", "FORMAT", "format of log lines: text (default) or json"),
-    Flag::value("root", "DIR", "directory for the state of containers (should be on a tmpfs)"),
+    Flag::value("log", "FILE", "[file:]FILE to append log lines to, journald:ID or syslog:ID")
+        .default("standard error"),
+    Flag::value("log-format", "FORMAT", "format of log lines: text or json").default("text"),
+    Flag::value("root", "DIR", "directory for the state of containers, best on a tmpfs").default(SYSTEM_ROOT),
+    Flag::value("log-level", "LEVEL", "what the log takes: error, warning or debug").default("warning"),
+    Flag::value("cgroup-manager", "NAME", "who makes cgroups: cgroupfs, systemd, or disabled for nobody")
+        .default("cgroupfs"),
     Flag::switch("systemd-cgroup", "let systemd make cgroups; cgroupsPath is slice:prefix:name"),
-    Flag::value("rootless", "BOOL", "ignore cgroup permission errors: true, false or auto (default)"),
+    Flag::value("rootless", "BOOL", "ignore cgroup permission errors: true, false or auto").default("auto"),
     Flag::switch("help", "show help").short('h'),
-    Flag::switch("version", "show the version").short('v'),
+    Flag::switch("version", "print the version").short('v'),
+    // crun's letter for it.
+    Flag::switch("V", ""),
 ];
 
 /// What the global flags say.
@@ -26,10 +32,14 @@ pub static GLOBALS: [Flag; 8] = [
 pub struct Globals {
     /// `--debug`
     pub debug: bool,
-    /// `--log`
-    pub log: Option<PathBuf>,
+    /// `--log`, unchecked.
+    pub log: Option<OsString>,
     /// `--log-format`, unchecked.
     pub log_format: OsString,
+    /// `--log-level`, unchecked.
+    pub log_level: OsString,
+    /// `--cgroup-manager`, unchecked.
+    pub cgroup_manager: OsString,
     /// `--root`, unchecked.
     pub root: Option<OsString>,
     /// `--systemd-cgroup`
@@ -70,7 +80,9 @@ impl Globals {
 
     fn set(&mut self, long: &str, value: &OsStr) {
         match long {
-            "log" => self.log = (!value.is_empty()).then(|| PathBuf::from(value)),
+            "log" => self.log = (!value.is_empty()).then(|| value.to_owned()),
+            "log-level" => self.log_level = value.to_owned(),
+            "cgroup-manager" => self.cgroup_manager = value.to_owned(),
             "log-format" => self.log_format = value.to_owned(),
             "root" => self.root = Some(value.to_owned()),
             _ => self.rootless = value.to_owned(),
@@ -87,7 +99,27 @@ impl Globals {
         if root == Path::new("/") {
             return Err("Option --root argument should not be set to /".to_owned());
         }
-        Ok(Runtime { root, systemd_cgroup: self.systemd_cgroup, rootless: parse_rootless(&self.rootless)? })
+        let (systemd_cgroup, no_cgroup) = self.cgroup_owner()?;
+        Ok(Runtime { root, systemd_cgroup, rootless: parse_rootless(&self.rootless)?, no_cgroup })
+    }
+
+    /// Whether systemd makes cgroups, and whether nobody does.
+    fn cgroup_owner(&self) -> Result<(bool, bool), String> {
+        match self.cgroup_manager.to_str() {
+            Some("") => Ok((self.systemd_cgroup, false)),
+            Some("cgroupfs") => Ok((false, false)),
+            Some("systemd") => Ok((true, false)),
+            Some("disabled") => Ok((false, true)),
+            _ => Err(format!(
+                "invalid --cgroup-manager value {:?}: expected cgroupfs, systemd or disabled",
+                self.cgroup_manager
+            )),
+        }
+    }
+
+    /// What `--debug` and `--log-level` ask for; the first is the shorter word for the second.
+    pub fn log_level(&self) -> &OsStr {
+        if self.debug { "debug".as_ref() } else { &self.log_level }
     }
 
     /// Makes the default directory below `$XDG_RUNTIME_DIR` when that is the one in use. Its sticky
@@ -208,7 +240,7 @@ mod tests {
         let (globals, rest) = Globals::scan(&args).unwrap();
         assert_eq!(rest, &words(&["create", "--bundle", "/b", "id"])[..]);
         let expected = Globals {
-            log: Some(PathBuf::from("/b/log.json")),
+            log: Some(OsString::from("/b/log.json")),
             log_format: OsString::from("json"),
             root: Some(OsString::from("/run/containerd/runc/k8s.io")),
             systemd_cgroup: true,
@@ -254,6 +286,22 @@ mod tests {
             };
             assert_eq!(environment.default_root(), Path::new(root), "{xdg} {euid} {user:?}");
         }
+    }
+
+    #[test]
+    fn the_cgroup_manager_is_one_of_crun_s() {
+        for (manager, systemd_cgroup, expected) in [
+            ("", false, Ok((false, false))),
+            ("", true, Ok((true, false))),
+            ("cgroupfs", true, Ok((false, false))),
+            ("systemd", false, Ok((true, false))),
+            ("disabled", false, Ok((false, true))),
+        ] {
+            let globals = Globals { cgroup_manager: manager.into(), systemd_cgroup, ..Globals::default() };
+            assert_eq!(globals.cgroup_owner(), expected, "{manager}");
+        }
+        let globals = Globals { cgroup_manager: "mine".into(), ..Globals::default() };
+        assert!(globals.runtime().unwrap_err().contains("\"mine\""));
     }
 
     #[test]

@@ -14,10 +14,12 @@ use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use daemon::Daemon;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -25,6 +27,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::program::reason;
 use creel_container::time::rfc3339;
+
+mod daemon;
 
 /// Shape of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +41,17 @@ enum Format {
 #[derive(Debug)]
 pub struct Log {
     /// None is standard error.
-    file: Option<File>,
+    sink: Option<Sink>,
     format: Format,
     level: Level,
+}
+
+/// Another place than standard error.
+#[derive(Debug)]
+enum Sink {
+    File(File),
+    /// systemd-journald or syslog, which are crun's.
+    Daemon(Daemon),
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
@@ -47,37 +59,31 @@ static LOG: OnceLock<Log> = OnceLock::new();
 impl Log {
     /// Text on standard error: the default, and for errors found before the log is known.
     pub fn to_stderr() -> Log {
-        Log { file: None, format: Format::Text, level: Level::WARN }
+        Log { sink: None, format: Format::Text, level: Level::WARN }
     }
 
     /// Opens the log that the global flags ask for. It is appended to: engines give several
     /// commands the same file.
-    pub fn open(path: Option<&Path>, format: &OsStr, debug: bool) -> Result<Log, String> {
+    pub fn open(target: Option<&OsStr>, format: &OsStr, level: &OsStr) -> Result<Log, String> {
         let format = match format.to_str() {
             Some("" | "text") => Format::Text,
             Some("json") => Format::Json,
             _ => return Err(format!("invalid log-format: {}", format.to_string_lossy())),
         };
-        let level = match (debug, format) {
-            (true, _) => Level::DEBUG,
-            (false, Format::Text) => Level::WARN,
-            (false, Format::Json) => Level::ERROR,
+        let level = match (level.to_str(), format) {
+            (Some("debug"), _) => Level::DEBUG,
+            (Some("error"), _) | (Some(""), Format::Json) => Level::ERROR,
+            (Some("warning"), _) | (Some(""), Format::Text) => Level::WARN,
+            _ => return Err(format!("invalid log-level: {}", level.to_string_lossy())),
         };
-        let file = match path {
-            None => None,
-            Some(path) => {
-                let opened = File::options().append(true).create(true).open(path);
-                Some(opened.map_err(|error| format!("open {}: {}", path.display(), reason(&error)))?)
-            }
-        };
-        Ok(Log { file, format, level })
+        Ok(Log { sink: target.map(Sink::open).transpose()?, format, level })
     }
 
     /// The one error that ends a command: into the log, and bare to standard error when the log is
     /// a file.
     pub fn error(&self, message: &str) {
         self.write(Level::ERROR, message);
-        if self.file.is_some() {
+        if self.sink.is_some() {
             to_stderr(format!("{message}\n").as_bytes());
         }
     }
@@ -86,15 +92,37 @@ impl Log {
     fn write(&self, level: Level, message: &str) {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let line = line(self.format, level, message, &rfc3339(since_epoch.as_secs(), 0));
-        match &self.file {
-            None => to_stderr(line.as_bytes()),
-            Some(file) => {
+        let written = match &self.sink {
+            None => return to_stderr(line.as_bytes()),
+            Some(Sink::File(file)) => {
                 let mut file: &File = file;
-                if let Err(error) = file.write_all(line.as_bytes()) {
-                    to_stderr(format!("log: write: {}\n", reason(&error)).as_bytes());
-                }
+                file.write_all(line.as_bytes())
             }
+            Some(Sink::Daemon(daemon)) => daemon.write(level, message),
+        };
+        if let Err(error) = written {
+            to_stderr(format!("log: write: {}\n", reason(&error)).as_bytes());
         }
+    }
+}
+
+impl Sink {
+    /// `[file:]PATH`, `journald:ID` or `syslog:ID`.
+    fn open(target: &OsStr) -> Result<Sink, String> {
+        let id = |prefix: &str| {
+            let id = target.as_bytes().strip_prefix(prefix.as_bytes())?;
+            Some(String::from_utf8_lossy(id).into_owned())
+        };
+        if let Some(id) = id("journald:") {
+            return Daemon::journald(id).map(Sink::Daemon);
+        }
+        if let Some(id) = id("syslog:") {
+            return Daemon::syslog(id).map(Sink::Daemon);
+        }
+        let path = target.as_bytes().strip_prefix(b"file:").unwrap_or(target.as_bytes());
+        let path = Path::new(OsStr::from_bytes(path));
+        let opened = File::options().append(true).create(true).open(path);
+        opened.map(Sink::File).map_err(|error| format!("open {}: {}", path.display(), reason(&error)))
     }
 }
 
@@ -233,7 +261,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log.json");
         for message in ["one", "two"] {
-            let log = Log::open(Some(&path), OsStr::new("json"), false).unwrap();
+            let log = Log::open(Some(path.as_os_str()), OsStr::new("json"), OsStr::new("")).unwrap();
             assert_eq!(log.level, Level::ERROR);
             log.write(Level::ERROR, message);
         }
@@ -247,19 +275,39 @@ mod tests {
 
     #[test]
     fn a_wrong_format_and_a_missing_directory_are_errors() {
-        let wrong = Log::open(None, OsStr::new("xml"), false).unwrap_err();
+        let wrong = Log::open(None, OsStr::new("xml"), OsStr::new("")).unwrap_err();
         assert_eq!(wrong, "invalid log-format: xml");
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("missing/log");
-        let missing = Log::open(Some(&path), OsStr::new(""), false).unwrap_err();
+        let missing = Log::open(Some(path.as_os_str()), OsStr::new(""), OsStr::new("")).unwrap_err();
         assert!(missing.starts_with(&format!("open {}: ", path.display())), "{missing}");
+    }
+
+    #[test]
+    fn levels_are_crun_s_words() {
+        let level =
+            |format: &str, level: &str| Log::open(None, format.as_ref(), level.as_ref()).map(|log| log.level);
+        assert_eq!(level("text", ""), Ok(Level::WARN));
+        assert_eq!(level("text", "error"), Ok(Level::ERROR));
+        assert_eq!(level("json", "warning"), Ok(Level::WARN));
+        assert_eq!(level("json", "debug"), Ok(Level::DEBUG));
+        assert_eq!(level("json", "loud"), Err("invalid log-level: loud".to_owned()));
+    }
+
+    #[test]
+    fn a_file_may_be_called_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let target = format!("file:{}", path.display());
+        Log::open(Some(target.as_ref()), OsStr::new(""), OsStr::new("")).unwrap().write(Level::WARN, "one");
+        assert!(std::fs::read_to_string(&path).unwrap().contains("msg=one"));
     }
 
     #[test]
     fn events_of_other_crates_reach_a_text_log_up_to_its_level() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
-        let log = Log::open(Some(&path), OsStr::new("text"), false).unwrap();
+        let log = Log::open(Some(path.as_os_str()), OsStr::new("text"), OsStr::new("")).unwrap();
         tracing::subscriber::with_default(Forward(Box::leak(Box::new(log))), || {
             tracing::warn!(capability = "CAP_X", "unknown capability");
             tracing::debug!("not shown");

@@ -9,10 +9,14 @@
 
 mod commands;
 mod companion;
+#[cfg(test)]
+mod compat;
 mod dispatch;
+mod events;
 mod features;
 mod flags;
 mod globals;
+mod help;
 mod log;
 mod output;
 mod program;
@@ -59,11 +63,11 @@ fn run() -> u8 {
         Ok(scanned) => scanned,
         Err(message) => {
             let failure =
-                Failure::usage(format!("Incorrect Usage. {message}"), commands::overview(&program), message);
+                Failure::usage(format!("Incorrect Usage. {message}"), help::overview(&program), message);
             return report(&Log::to_stderr(), &failure);
         }
     };
-    let log = match Log::open(globals.log.as_deref(), &globals.log_format, globals.debug) {
+    let log = match Log::open(globals.log.as_deref(), &globals.log_format, globals.log_level()) {
         Ok(log) => log,
         Err(message) => return report(&Log::to_stderr(), &Failure::new(message)),
     };

@@ -23,6 +23,12 @@ impl Program {
         };
         Program { argv0, name }
     }
+
+    /// The last component of argv[0], under which help shows how to call it.
+    pub fn base(&self) -> &str {
+        let base = Path::new(&self.argv0).file_name().and_then(|base| base.to_str());
+        base.filter(|base| !base.is_empty()).unwrap_or(self.name)
+    }
 }
 
 /// Why creel exits with another code than 0.

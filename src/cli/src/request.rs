@@ -28,12 +28,13 @@ pub fn create(id: &str, words: &Words<'_>) -> Result<CreateRequest, String> {
         bundle: bundle
             .canonicalize()
             .map_err(|error| format!("bundle {}: {}", bundle.display(), reason(&error)))?,
+        config: path(words, "config")?,
         pid_file: path(words, "pid-file")?,
         console_socket: path(words, "console-socket")?,
         pidfd_socket: path(words, "pidfd-socket")?,
         no_pivot: words.has("no-pivot"),
         no_new_keyring: words.has("no-new-keyring"),
-        preserve_fds: words.number("preserve-fds"),
+        preserve_fds: count(words, "preserve-fds"),
         listen_fds: listen_fds(),
         notify_socket: notify_socket(),
     })
@@ -66,7 +67,7 @@ pub fn exec(id: String, words: &Words<'_>) -> Result<ExecRequest, String> {
         pid_file: path(words, "pid-file")?,
         console_socket: path(words, "console-socket")?,
         pidfd_socket: path(words, "pidfd-socket")?,
-        preserve_fds: words.number("preserve-fds"),
+        preserve_fds: count(words, "preserve-fds"),
         listen_fds: listen_fds(),
         cgroups: cgroups(&texts(words, "cgroup")?)?,
         ignore_paused: words.has("ignore-paused"),
@@ -156,6 +157,11 @@ fn listen_fds_of(pid: u32, variable: impl Fn(&'static str) -> Option<String>) ->
     let for_pid: u32 = variable("LISTEN_PID")?.parse().ok()?;
     let count: u32 = variable("LISTEN_FDS")?.parse().ok()?;
     (for_pid == pid && count > 0).then(|| ListenFds { count, names: variable("LISTEN_FDNAMES") })
+}
+
+/// How many; a negative number is none, as in runc.
+fn count(words: &Words<'_>, flag: &str) -> u32 {
+    words.number(flag).map_or(0, |number| u32::try_from(number.max(0)).unwrap_or(u32::MAX))
 }
 
 fn path(words: &Words<'_>, flag: &str) -> Result<Option<PathBuf>, String> {

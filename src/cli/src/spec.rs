@@ -20,8 +20,8 @@ use crate::version;
 /// Name of the document in a bundle.
 const CONFIG: &str = "config.json";
 
-/// Writes `config.json` into the bundle, or the current directory; never over another one.
-pub fn write(bundle: Option<&OsStr>, rootless: bool) -> Result<(), String> {
+/// Writes `config.json`, or `file`, into the bundle, or the current directory; never over another one.
+pub fn write(bundle: Option<&OsStr>, file: Option<&OsStr>, rootless: bool) -> Result<(), String> {
     let cgroup_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let mut spec = example(cgroup_v2);
     if rootless {
@@ -29,11 +29,12 @@ pub fn write(bundle: Option<&OsStr>, rootless: bool) -> Result<(), String> {
         let gid = rustix::process::getegid().as_raw();
         make_rootless(&mut spec, uid, gid);
     }
-    let path = bundle.map_or(Path::new(CONFIG).to_owned(), |bundle| Path::new(bundle).join(CONFIG));
+    let name = Path::new(file.unwrap_or(CONFIG.as_ref()));
+    let path = bundle.map_or(name.to_owned(), |bundle| Path::new(bundle).join(name));
     let mut file = match File::create_new(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return Err(format!("File {CONFIG} exists. Remove it first"));
+            return Err(format!("File {} exists. Remove it first", name.display()));
         }
         Err(error) => return Err(format!("spec: {}: {}", path.display(), reason(&error))),
     };

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::io::Read;
 use std::str::FromStr;
 
+use creel_container::RdtSchemata;
 use creel_plan::parse::parse_resources;
 use creel_plan::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 
@@ -13,15 +14,6 @@ use crate::program::reason;
 
 /// The limits that the command line names. With a document the other flags are ignored, as in runc.
 pub fn resources(words: &Words<'_>) -> Result<Resources, String> {
-    // runc's words where a machine has no such thing.
-    for (flag, words_for_it) in [
-        ("l3-cache-schema", "Intel RDT/CAT: l3 cache schema is not enabled"),
-        ("mem-bw-schema", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
-    ] {
-        if words.value(flag).is_some() {
-            return Err(words_for_it.to_owned());
-        }
-    }
     let resources = match words.value("resources") {
         Some(file) => parse_resources(&document(file)?).map_err(|invalid| invalid.to_string())?,
         None => of_flags(words)?,
@@ -30,6 +22,12 @@ pub fn resources(words: &Words<'_>) -> Result<Resources, String> {
         tracing::warn!("kernel memory limits are ignored");
     }
     Ok(resources)
+}
+
+/// The lines for resctrl that the command line names, whether there is a document or not.
+pub fn schemata(words: &Words<'_>) -> Result<RdtSchemata, String> {
+    let line = |flag| parsed(words, flag, |value| Ok::<_, String>(value.to_owned()));
+    Ok(RdtSchemata { l3_cache: line("l3-cache-schema")?, mem_bw: line("mem-bw-schema")? })
 }
 
 fn document(file: &OsStr) -> Result<String, String> {
@@ -63,10 +61,17 @@ fn of_flags(words: &Words<'_>) -> Result<Resources, String> {
             mems: text(words, "cpuset-mems")?,
             idle: number(words, "cpu-idle")?,
         }),
-        pids: Some(Pids { limit: number(words, "pids-limit")? }),
-        block_io: Some(BlockIo { weight: number(words, "blkio-weight")?, ..BlockIo::default() }),
+        pids: Some(Pids { limit: words.number("pids-limit") }),
+        block_io: Some(BlockIo { weight: weight(words)?, ..BlockIo::default() }),
         ..Resources::default()
     })
+}
+
+fn weight(words: &Words<'_>) -> Result<Option<u16>, String> {
+    let weight = words.number("blkio-weight");
+    let fits =
+        |weight| u16::try_from(weight).map_err(|_| format!("invalid value for blkio-weight: {weight}"));
+    weight.map(fits).transpose()
 }
 
 /// Parses the value of a flag, if it has one.
@@ -187,8 +192,6 @@ mod tests {
         for (line, message) in [
             ("--cpu-share x", r#"invalid value for cpu-share: "x": invalid digit found in string"#),
             ("--memory 12x", r#"invalid value for memory: "12x": unknown unit, expected b, k, m, g, t or p"#),
-            ("--l3-cache-schema L3:0=f", "Intel RDT/CAT: l3 cache schema is not enabled"),
-            ("--mem-bw-schema MB:0=10", "Intel RDT/MBA: memory bandwidth schema is not enabled"),
             ("-r /nonexistent", "open /nonexistent: ENOENT (no such file or directory)"),
         ] {
             assert_eq!(of(line).unwrap_err(), message);

@@ -152,3 +152,57 @@ fn specs_differ_only_in_version_host_name_and_what_runc_changed_since() {
         assert_eq!(documents[0], documents[1], "{rootless:?}");
     }
 }
+
+/// Long flags that a help text lists.
+fn listed_flags(help: &str) -> Vec<String> {
+    let options =
+        help.lines().skip_while(|line| !line.starts_with("OPTIONS") && !line.starts_with("GLOBAL OPTIONS"));
+    let first_word = |line: &str| {
+        let word = line.trim_start().split([' ', ',', '=']).next()?;
+        word.starts_with("--").then(|| word.to_owned())
+    };
+    options.filter_map(first_word).collect()
+}
+
+/// The table of commands and flags in docs/runc-compat.md: rows of `(command, flag, state of runc)`.
+fn documented() -> Vec<(String, String, String)> {
+    let text = include_str!("../../../docs/runc-compat.md");
+    let section = text.split("## Commands and flags").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    rows.map(|line| {
+        let cells: Vec<String> =
+            line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
+        (cells[0].clone(), cells[1].split(',').next().unwrap().to_owned(), cells[2].clone())
+    })
+    .collect()
+}
+
+#[test]
+fn the_documents_table_has_what_the_installed_runc_lists() {
+    let Some(pair) = Pair::new() else { return };
+    let rows = documented();
+    let has = |command: &str, flag: &str| {
+        rows.iter().any(|row| row.0 == command && row.1 == flag && row.2 == "yes")
+    };
+    let help = |args: &[&str]| {
+        String::from_utf8(Command::new(pair.runc).args(args).output().unwrap().stdout).unwrap()
+    };
+    // Gone since 1.4.
+    let kept = |flag: &String| flag != "--criu";
+    let overview = help(&["--help"]);
+    for flag in listed_flags(&overview).iter().filter(|flag| kept(flag)) {
+        assert!(has("(global)", flag), "{flag}");
+    }
+    let commands = overview.lines().skip_while(|line| !line.starts_with("COMMANDS")).skip(1);
+    let commands: Vec<&str> = commands
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 10, "{overview}");
+    for command in commands.into_iter().filter(|name| !name.starts_with("help")) {
+        assert!(has(command, ""), "{command}");
+        for flag in listed_flags(&help(&[command, "--help"])) {
+            assert!(has(command, &flag), "{command} {flag}");
+        }
+    }
+}

@@ -12,6 +12,8 @@ pub struct Runtime {
     pub systemd_cgroup: bool,
     /// `--rootless`: tolerate cgroups that cannot be made.
     pub rootless: Rootless,
+    /// `--cgroup-manager disabled`: containers are made in the caller's cgroups.
+    pub no_cgroup: bool,
 }
 
 /// `--rootless true|false|auto`.
@@ -32,6 +34,8 @@ pub struct CreateRequest {
     pub id: String,
     /// Bundle directory, absolute.
     pub bundle: PathBuf,
+    /// `--config`: another file than the bundle's config.json.
+    pub config: Option<PathBuf>,
     /// `--pid-file`.
     pub pid_file: Option<PathBuf>,
     /// `--console-socket`.

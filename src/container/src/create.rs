@@ -7,7 +7,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
+use creel_cgroup::{
+    Cgroup, CgroupPath, CgroupRecord, CreateOptions, FileWrite, Host, Mode, Owner, devices, plan_writes,
+};
 use creel_jail::{CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
 use creel_plan::annotations;
 use creel_plan::facts::{HostFacts, Request};
@@ -39,10 +41,12 @@ pub enum Then {
 pub fn create(runtime: &Runtime, request: &CreateRequest) -> Result<(), Error> {
     // Let go last, when init works on its own.
     let _protection = protect_own_binary()?;
+    tracing::debug!("create: {runtime:?}");
     let draft = Draft::read(runtime, request, true)?;
     let dir = StateDir::make(&runtime.root, &request.id)?;
     let made = make(runtime, request, &draft, &dir, Then::Wait)?;
     made.child.leave_waiting()?;
+    tracing::debug!("init: closing the pipe to signal completion: it waits for start");
     made.undo.keep();
     Ok(())
 }
@@ -68,7 +72,7 @@ impl Draft {
     pub fn read(runtime: &Runtime, request: &CreateRequest, detached: bool) -> Result<Draft, Error> {
         crate::store::check_id(&request.id)?;
         let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
-        let path = request.bundle.join("config.json");
+        let path = request.config.clone().unwrap_or_else(|| request.bundle.join("config.json"));
         let text = read_text(&path)?;
         let spec = creel_plan::parse::parse(&text).map_err(|e| in_file(e, &path))?;
         let facts = host_facts(&spec);
@@ -217,15 +221,12 @@ pub fn make<'a>(
         crate::notify::make_directory(dir)?;
     }
 
-    let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
-    let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
-        .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
-    dir.write_early(CGROUP, &intended)?;
-    let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: &writes };
-    let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
+    let planned = plan_cgroup(runtime, request, draft)?;
+    let cgroup = undo.cgroup(make_cgroup(runtime, draft, dir, &planned)?);
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
-    cgroup.apply(&writes)?;
-    cgroup.apply_devices(&rules)?;
+    cgroup.apply(&planned.writes)?;
+    cgroup.apply_devices(&planned.rules)?;
+    let host = planned.host;
 
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
     let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
@@ -250,11 +251,14 @@ pub fn make<'a>(
     creel_jail::open_sources(plan, &mut resources)?;
     let hooks = hook_state(&state, 0);
     let setup = Setup { plan, resources, state: hooks.clone(), cgroup: Cgroup::clone_into(&cgroup)? };
+    // The stages in runc's words: what its users look for in a debug log.
+    tracing::debug!("nsexec container setup: clone init with its namespaces");
     let mut child = creel_jail::spawn(setup)?;
     if let (Some(group), Some(rdt), Some(root)) = (&state.resctrl, rdt, resctrl::root()) {
         group.add(child.pid())?;
         group.limit(&root, rdt)?;
     }
+    tracing::debug!("child process in init(): pid {}", child.pid());
     let agent = Agent::new(&state);
     child
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
@@ -301,11 +305,38 @@ fn refuse_sysctls_of_the_host(spec: &Spec, resources: &InitResources) -> Result<
 }
 
 /// Where the cgroup lies and what is written into it.
-fn plan_cgroup(
+struct PlannedCgroup {
+    host: Host,
+    path: CgroupPath,
+    writes: Vec<FileWrite>,
+    rules: Vec<devices::Rule>,
+}
+
+/// Makes the directories, after they were noted; none with `--cgroup-manager disabled`, where the
+/// container stays in the caller's.
+fn make_cgroup(
     runtime: &Runtime,
-    request: &CreateRequest,
     draft: &Draft,
-) -> Result<(Host, CgroupPath, Vec<creel_cgroup::FileWrite>, Vec<devices::Rule>), Error> {
+    dir: &StateDir,
+    planned: &PlannedCgroup,
+) -> Result<Cgroup, Error> {
+    let PlannedCgroup { host, path, writes, rules: _ } = planned;
+    if runtime.no_cgroup {
+        if let Some(write) = writes.first() {
+            let why = "a limit needs a cgroup, and --cgroup-manager disabled makes none";
+            return Err(creel_plan::Invalid::new(write.at.as_ref(), why).into());
+        }
+        let (mode, owner) = (host.mode, Owner::Cgroupfs);
+        return Ok(Cgroup::from_record(&CgroupRecord { mode, owner, rootless: true, dirs: Vec::new() }));
+    }
+    let intended = serde_json::to_vec(&Cgroup::intended(host, path)?)
+        .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
+    dir.write_early(CGROUP, &intended)?;
+    let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: writes };
+    Ok(Cgroup::create(host, path, options)?)
+}
+
+fn plan_cgroup(runtime: &Runtime, request: &CreateRequest, draft: &Draft) -> Result<PlannedCgroup, Error> {
     let host = Host::detect()?;
     let owner = if runtime.systemd_cgroup { Owner::Systemd } else { Owner::Cgroupfs };
     let configured = draft.spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
@@ -314,7 +345,7 @@ fn plan_cgroup(
     let resources = draft.resources().unwrap_or(&none);
     let writes = plan_writes(resources, host.mode.hierarchy())?;
     let rules = devices::plan_rules(resources)?;
-    Ok((host, path, writes, rules))
+    Ok(PlannedCgroup { host, path, writes, rules })
 }
 
 /// Whether cgroups that cannot be made are forgiven.
@@ -396,7 +427,7 @@ pub fn jail_filter(program: &Program) -> creel_jail::Filter {
 }
 
 /// What a mount of type cgroup will show.
-fn cgroup_view(host: &Host, record: &creel_cgroup::CgroupRecord, plan: &Plan) -> CgroupView {
+fn cgroup_view(host: &Host, record: &CgroupRecord, plan: &Plan) -> CgroupView {
     let namespaced = plan.init.enter.cgroup_namespace;
     if host.mode == Mode::V2 {
         return record

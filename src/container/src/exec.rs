@@ -24,6 +24,7 @@ use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit};
 /// `exec`. The process's exit code, 0 when detached.
 pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     let protection = protect_own_binary()?;
+    tracing::debug!("exec: {runtime:?}");
     let preserve_fds = inherit::check_descriptors(request.preserve_fds, request.listen_fds.as_ref())?;
     let container = Container::open(runtime, &request.id)?;
     let init = container.living_init().ok_or(Error::Status("cannot exec in a stopped container"))?;
@@ -58,6 +59,8 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         cgroup: joined.into.as_ref().map(AsFd::as_fd),
     };
     let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
+    // In runc's words, as in `create`.
+    tracing::debug!("nsexec container setup: clone a process beside init {}", init.pid);
     let mut child = spawn(setup).map_err(|failed| match init.is_alive() {
         true => Error::Failed(failed),
         // It died while its namespaces were being joined.
@@ -66,6 +69,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     if let Some(before) = bound {
         creel_sys::best_effort(creel_sys::sched::set_affinity(&before));
     }
+    tracing::debug!("child process in init(): pid {}", child.pid());
     for limit in &limits {
         creel_sys::limits::set(child.pid(), limit.resource, limit.soft, limit.hard).map_err(|errno| {
             creel_jail::Failed::host(format!("prlimit64({})", limit.name), errno).at(&limit.at)
@@ -86,6 +90,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     let pid = child.pid();
     // Before the program can ask for it.
     console.iter().for_each(crate::terminal::copy_size);
+    tracing::debug!("setns_init: about to exec {:?}", process.args);
     let pidfd = child.start()?;
     drop(protection);
     if request.detach {

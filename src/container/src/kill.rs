@@ -9,14 +9,57 @@ use crate::{Error, Runtime};
 
 const SIGKILL: i32 = 9;
 
-/// `kill`. With `all` a stopped container is no error.
-pub fn kill(runtime: &Runtime, id: &str, signal: i32, all: bool) -> Result<(), Error> {
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Init, whose end is the end of all.
+    Init,
+    /// Every process, as runc had it until 1.1 and crun has it. A container with none is no error.
+    All,
+}
+
+/// `kill`.
+pub fn kill(runtime: &Runtime, id: &str, signal: i32, target: Target) -> Result<(), Error> {
     let container = Container::open(runtime, id)?;
-    let result = send(&container, signal);
-    match result {
-        Err(Error::Status(_)) if all => Ok(()),
-        other => other,
+    match target {
+        Target::Init => send(&container, signal),
+        Target::All => send_all(&container, signal),
     }
+}
+
+/// Signals every process, frozen so that none forks away meanwhile. A container without a cgroup of
+/// its own has no more than init.
+fn send_all(container: &Container, signal: i32) -> Result<(), Error> {
+    let cgroup = container.cgroup();
+    if cgroup.pids(true)?.is_empty() {
+        return match send(container, signal) {
+            Err(Error::Status(_)) => Ok(()),
+            other => other,
+        };
+    }
+    if signal == SIGKILL {
+        return Ok(cgroup.kill_all(rustix::process::Signal::KILL)?);
+    }
+    let was_frozen = cgroup.is_frozen()?;
+    let frozen = was_frozen || cgroup.freeze().is_ok();
+    let result = cgroup.pids(true).map_err(Error::from).and_then(|pids| {
+        pids.into_iter().try_for_each(|pid| match creel_jail::join::open_init(pid) {
+            Ok(pidfd) => match creel_sys::process::pidfd_send_signal(pidfd.as_fd(), signal) {
+                Ok(()) | Err(Errno::SRCH) => Ok(()),
+                Err(errno) => Err(refused(pid, signal, errno)),
+            },
+            // It ended by itself.
+            Err(_) => Ok(()),
+        })
+    });
+    if frozen && !was_frozen {
+        cgroup.thaw()?;
+    }
+    result
+}
+
+fn refused(pid: i32, signal: i32, errno: Errno) -> Error {
+    Error::File { call: "kill", path: format!("{pid} {signal}").into(), errno }
 }
 
 fn send(container: &Container, signal: i32) -> Result<(), Error> {
@@ -48,6 +91,6 @@ pub fn signal_init(init: Init, signal: i32) -> Result<(), Error> {
     match creel_sys::process::pidfd_send_signal(pidfd.as_fd(), signal) {
         Ok(()) => Ok(()),
         Err(Errno::SRCH) => Err(gone()),
-        Err(errno) => Err(Error::File { call: "kill", path: format!("{} {signal}", init.pid).into(), errno }),
+        Err(errno) => Err(refused(init.pid, signal, errno)),
     }
 }

@@ -9,8 +9,8 @@
 //!       exec.json           the process section, for `exec` with flags
 //!       seccomp.bpf         the compiled filter, for `exec`
 //!       init                pid and start time, noted as a link; its presence ends the making
-//!       exec.fifo           init waits here until `start` writes; present until then
-//!       exec.report         why init could not execute its program
+//!       exec.fifo           init waits here until `start` writes, and says here why it could not
+//!                           execute its program; the name is there until `start`
 //!       notify/             sd_notify socket, with NOTIFY_SOCKET
 //! ```
 
@@ -19,6 +19,7 @@ mod console;
 mod create;
 mod delete;
 mod error;
+mod events;
 mod exec;
 mod filter;
 mod foreground;
@@ -46,11 +47,12 @@ pub use create::{create, dry_run};
 pub use creel_seccomp::{libseccomp_version, names as seccomp_names, supported_flags};
 pub use delete::delete;
 pub use error::Error;
+pub use events::{ContainerStats, Event, Events, NetworkInterface, stats};
 pub use exec::exec;
-pub use kill::kill;
+pub use kill::{Target, kill};
 pub use pause::{pause, resume};
 pub use ps::pids;
 pub use run::run;
 pub use start::start;
-pub use state::{list, state};
-pub use update::update;
+pub use state::{ids, list, state};
+pub use update::{RdtSchemata, update};

@@ -11,6 +11,7 @@ use crate::{CreateRequest, Error, RunMode, Runtime, delete, start};
 /// `run`. The container's exit code, 0 when detached.
 pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<u8, Error> {
     let protection = protect_own_binary()?;
+    tracing::debug!("run: {runtime:?}");
     let detached = matches!(mode, RunMode::Detached);
     let draft = Draft::read(runtime, request, detached)?;
     // From here on an interrupt must not leave a half-made container: in the foreground signals wait
@@ -26,6 +27,7 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     console.iter().for_each(crate::terminal::copy_size);
     let pidfd = child.start()?;
     drop(protection);
+    tracing::debug!("init: closing the pipe to signal completion: its program runs");
     // From now on the container can be stopped, deleted and entered by others.
     dir.unlock();
     if !draft.poststart().is_empty() {

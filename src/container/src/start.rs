@@ -1,16 +1,17 @@
 //! `start`: let a created container's program run.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use creel_jail::{HookState, run_hooks};
 use creel_plan::steps::HookStep;
 use creel_sys::Errno;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 
 use crate::notify::Proxy;
 use crate::state::{Container, Init};
-use crate::store::REPORT;
+use crate::store::{FIFO, START_WORD};
 use crate::{Error, Runtime};
 
 /// `start`. With a notify socket it returns when the container has said that it is ready.
@@ -33,14 +34,13 @@ pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Resul
         }
         _ => None,
     };
-    let report = container.dir.open_report()?;
-    if !container.dir.open_gate()? {
+    let Some(gate) = container.dir.open_gate()? else {
         return Err(Error::Status("cannot start a container that has stopped"));
-    }
+    };
     // The fifo is gone, so there is no second start; what follows may take long, and `kill` and
     // `delete` must be able to end it.
     container.dir.unlock();
-    await_program(&report)?;
+    await_program(gate)?;
     let hooks: Vec<HookStep> = container.state.poststart.iter().map(Into::into).collect();
     poststart(&hooks, &container.hook_state(), init)?;
     match proxy {
@@ -49,25 +49,43 @@ pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Resul
     }
 }
 
-/// Returns when init has executed its program: it held the only writing end of the report fifo.
-fn await_program(report: &OwnedFd) -> Result<(), Error> {
-    let fail = |errno| Error::File { call: "read", path: REPORT.into(), errno };
+/// Returns when init has read the word to start and executed its program, which closes its end of the
+/// fifo; or with what kept it from that, which it writes there.
+fn await_program(gate: OwnedFd) -> Result<(), Error> {
+    let fail = |call| move |errno| Error::File { call, path: FIFO.into(), errno };
+    wait(&gate, PollFlags::OUT).map_err(fail("poll"))?;
+    // The name is gone, the fifo is not. Its writing end here keeps what init has written until there
+    // is a reading end, and must not stay: nobody else's close would be the end of file.
+    let reading = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let report = rustix::fs::open(format!("/proc/self/fd/{}", gate.as_raw_fd()), reading, Mode::empty())
+        .map_err(fail("open"))?;
+    drop(gate);
     let mut said = Vec::new();
     loop {
-        let mut fds = [PollFd::new(report, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(fail(errno)),
-        }
+        wait(&report, PollFlags::IN).map_err(fail("poll"))?;
         let mut buffer = [0u8; 4096];
-        match rustix::io::read(report, &mut buffer) {
+        match rustix::io::read(&report, &mut buffer) {
             Ok(0) => break,
             Ok(n) => said.extend_from_slice(&buffer[..n]),
             Err(Errno::AGAIN | Errno::INTR) => {}
-            Err(errno) => return Err(fail(errno)),
+            Err(errno) => return Err(fail("read")(errno)),
         }
     }
-    if said.is_empty() { Ok(()) } else { Err(Error::Program(String::from_utf8_lossy(&said).into_owned())) }
+    // An init that was killed before it read the word leaves that.
+    if said.is_empty() || said == START_WORD {
+        return Ok(());
+    }
+    Err(Error::Program(String::from_utf8_lossy(&said).into_owned()))
+}
+
+/// Returns when the descriptor is ready, or nobody holds the other end.
+fn wait(fd: &OwnedFd, events: PollFlags) -> Result<(), Errno> {
+    loop {
+        match poll(&mut [PollFd::new(fd, events)], None) {
+            Err(Errno::INTR) => {}
+            other => return other.map(drop),
+        }
+    }
 }
 
 /// Runs the poststart hooks; a failure is an error of `start` and ends the container (runtime-spec

@@ -263,22 +263,27 @@ pub fn state(runtime: &Runtime, id: &str) -> Result<StateView, Error> {
 /// `list`: every container of the root, by id. One that cannot be read, or goes away meanwhile, is
 /// left out.
 pub fn list(runtime: &Runtime) -> Result<Vec<StateView>, Error> {
-    let entries = match std::fs::read_dir(&runtime.root) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(Error::io("open", &runtime.root))?,
-    };
     let mut views = Vec::new();
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let Some(id) = name.to_str().filter(|id| check_id(id).is_ok()) else { continue };
-        match Container::open(runtime, id).and_then(|c| c.view()) {
+    for id in ids(runtime)? {
+        match Container::open(runtime, &id).and_then(|c| c.view()) {
             Ok(view) => views.push(view),
             Err(Error::NotFound) => {}
             Err(error) => tracing::warn!("load container {id}: {error}"),
         }
     }
-    views.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(views)
+}
+
+/// Ids in use below the root, in order, those of half-made containers too.
+pub fn ids(runtime: &Runtime) -> Result<Vec<String>, Error> {
+    let entries = match std::fs::read_dir(&runtime.root) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::io("open", &runtime.root))?,
+    };
+    let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok();
+    let mut ids: Vec<String> = entries.flatten().filter_map(name).filter(|id| check_id(id).is_ok()).collect();
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 #[cfg(test)]

@@ -172,25 +172,18 @@ impl StateDir {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Makes the fifos at which init waits, and opens them so that neither side's open waits for the
-    /// other (fifo(7)).
+    /// Makes the fifo at which init waits, and opens it so that neither side's open waits for the
+    /// other (fifo(7)). It has room for one write, so that poll(2) tells `start` when init has read
+    /// its word: from then on what can be read there is init's.
     pub fn make_gate(&self) -> Result<Gate, Error> {
-        let make = |name: &str| {
-            let mode = Mode::from_raw_mode(0o600);
-            rustix::fs::mknodat(&self.fd, name, rustix::fs::FileType::Fifo, mode, 0)
-                .map_err(Error::file("mkfifo", self.file(name)))?;
-            rustix::fs::openat(&self.fd, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-                .map_err(Error::file("open", self.file(name)))
-        };
-        Ok(Gate { start: make(FIFO)?, report: make(REPORT)?, waited: Cell::new(false) })
-    }
-
-    /// The end of the report fifo that `start` reads: at its end of file init has executed its program
-    /// or is gone; before that it may say what went wrong.
-    pub fn open_report(&self) -> Result<OwnedFd, Error> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.fd, REPORT, flags, Mode::empty())
-            .map_err(Error::file("open", self.file(REPORT)))
+        let fail = |call| Error::file(call, self.file(FIFO));
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(&self.fd, FIFO, rustix::fs::FileType::Fifo, mode, 0).map_err(fail("mkfifo"))?;
+        let fifo = rustix::fs::openat(&self.fd, FIFO, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(fail("open"))?;
+        // Rounded up to a page.
+        rustix::pipe::fcntl_setpipe_size(&fifo, 1).map_err(fail("fcntl(F_SETPIPE_SZ)"))?;
+        Ok(Gate { fifo, waited: Cell::new(false) })
     }
 
     /// Whether init waits at the gate. A fifo that nobody reads is what a killed `start` left.
@@ -199,16 +192,17 @@ impl StateDir {
         rustix::fs::openat(&self.fd, FIFO, flags, Mode::empty()).is_ok()
     }
 
-    /// Tells init to go on. False when nobody waits any more.
-    pub fn open_gate(&self) -> Result<bool, Error> {
+    /// Tells init to go on: the writing end of the fifo, whose name is gone. `None` when nobody
+    /// waits any more.
+    pub fn open_gate(&self) -> Result<Option<OwnedFd>, Error> {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fifo = match rustix::fs::openat(&self.fd, FIFO, flags, Mode::empty()) {
-            Err(Errno::NXIO) => return Ok(false),
+            Err(Errno::NXIO) => return Ok(None),
             other => other.map_err(Error::file("open", self.file(FIFO)))?,
         };
-        rustix::io::write(&fifo, b"0").map_err(Error::file("write", self.file(FIFO)))?;
+        rustix::io::write(&fifo, START_WORD).map_err(Error::file("write", self.file(FIFO)))?;
         self.remove(FIFO)?;
-        Ok(true)
+        Ok(Some(fifo))
     }
 
     /// Removes a file.
@@ -249,12 +243,12 @@ pub const FILTER: &str = "seccomp.bpf";
 pub const INIT: &str = "init";
 /// The cgroup directories that create was about to make.
 pub const CGROUP: &str = "cgroup.json";
+/// What `start` writes into the exec fifo.
+pub const START_WORD: &[u8] = b"0";
 /// The exec fifo.
 pub const FIFO: &str = "exec.fifo";
-/// The report fifo.
-pub const REPORT: &str = "exec.report";
 
-const FILES: [&str; 7] = [STATE, EXEC, FILTER, INIT, FIFO, REPORT, CGROUP];
+const FILES: [&str; 6] = [STATE, EXEC, FILTER, INIT, FIFO, CGROUP];
 
 fn make_root(root: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt;
@@ -309,11 +303,27 @@ mod tests {
     }
 
     #[test]
+    fn the_word_of_start_fills_the_fifo_until_it_is_read() {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let root = tempfile::tempdir().unwrap();
+        let dir = StateDir::make(root.path(), "a").unwrap();
+        let waiter = dir.make_gate().unwrap();
+        let gate = dir.open_gate().unwrap().unwrap();
+        let is_read = || {
+            let mut fds = [PollFd::new(&gate, PollFlags::OUT)];
+            poll(&mut fds, Some(&Timespec::default())).unwrap() == 1
+        };
+        assert!(!is_read());
+        assert_eq!(rustix::io::read(&waiter.fifo, &mut [0u8; 1][..]).unwrap(), 1);
+        assert!(is_read() && !dir.has(FIFO));
+    }
+
+    #[test]
     fn a_fifo_without_a_waiter_is_closed() {
         let root = tempfile::tempdir().unwrap();
         let dir = StateDir::make(root.path(), "a").unwrap();
         let waiter = dir.make_gate().unwrap();
         drop(waiter);
-        assert!(!dir.open_gate().unwrap());
+        assert!(dir.open_gate().unwrap().is_none());
     }
 }

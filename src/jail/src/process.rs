@@ -228,12 +228,10 @@ impl Program {
     /// an ENOENT that seems to speak of the program.
     fn check_interpreter(&self) -> Result<(), StepError> {
         match missing_interpreter(&self.path) {
-            Some(what) => Err(StepError {
-                phase: Phase::Exec,
-                index: 0,
-                call: format!("exec {:?}: {what}", self.path.to_string_lossy()),
-                errno: creel_sys::Errno::NOENT.raw_os_error(),
-            }),
+            Some(what) => {
+                let (path, words) = (self.path.to_string_lossy(), go_words(creel_sys::Errno::NOENT));
+                Err(StepError::new(Phase::Exec, 0, format!("exec {path}: {words}: {what}")))
+            }
             None => Ok(()),
         }
     }

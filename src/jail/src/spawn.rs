@@ -173,12 +173,14 @@ fn write_oom_score_adj(pid: i32, score: i32) -> Result<(), Failed> {
 }
 
 /// Last act of a child that failed: tell the host; or `start`, if the child was sent to wait for it,
-/// by the report fifo.
+/// by the fifo, which takes one page without a reader (pipe(7)).
 pub(crate) fn leave(process: Process, error: &StepError, channel: &Channel, gate: Option<&Gate>) -> ! {
     match gate.filter(|gate| gate.waited.get()) {
         Some(gate) => {
+            const PAGE: usize = 4096;
             let line = own_failure(process, error).to_string();
-            creel_sys::best_effort(rustix::io::write(&gate.report, line.as_bytes()));
+            let line = line.as_bytes();
+            creel_sys::best_effort(rustix::io::write(&gate.fifo, &line[..line.len().min(PAGE)]));
         }
         None => creel_sys::best_effort(channel.report(&Report::Failed(error.clone()))),
     }

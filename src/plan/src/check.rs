@@ -32,6 +32,7 @@ pub use mounts::check_proc_destination;
 pub use rootless::check_rootless;
 pub use sysctl::{sysctl_namespace, sysctl_path};
 pub(crate) use unsupported::mount_label;
+pub use unsupported::is_applied;
 
 /// Something that works, but not as written; printed as `{at}: {why}`.
 #[derive(Debug, Clone, PartialEq, Eq)]

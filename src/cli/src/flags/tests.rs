@@ -2,7 +2,8 @@
 
 use super::*;
 
-static FLAGS: [Flag; 3] = [
+static FLAGS: [Flag; 4] = [
+    Flag::duration("interval", ""),
     Flag::value("pid-file", "FILE", "").short('p'),
     Flag::switch("detach", "").short('d'),
     Flag::number("preserve-fds", ""),
@@ -64,7 +65,8 @@ fn errors_have_the_words_of_gos_flag_package() {
         ("--pid-file", "flag needs an argument: -pid-file"),
         ("--detach=maybe", "invalid boolean value \"maybe\" for -detach: parse error"),
         ("-preserve-fds=x", "invalid value \"x\" for flag -preserve-fds: parse error"),
-        ("--preserve-fds=-1", "invalid value \"-1\" for flag -preserve-fds: parse error"),
+        ("--preserve-fds=1__0", "invalid value \"1__0\" for flag -preserve-fds: parse error"),
+        ("--interval=5", "invalid value \"5\" for flag -interval: parse error"),
         ("-dp", "flag provided but not defined: -dp"),
         ("--foo=1", "flag provided but not defined: -foo"),
     ] {
@@ -93,4 +95,51 @@ fn a_lone_dash_is_an_operand_and_two_end_the_flags() {
     let words = Words::read(&args, false, find).unwrap();
     assert_eq!(words.operands, ["-", "-d"]);
     assert!(!words.has("detach"));
+}
+
+#[test]
+fn numbers_are_read_as_go_reads_them() {
+    for (text, number) in [
+        ("0", Some(0)),
+        ("3", Some(3)),
+        ("+3", Some(3)),
+        ("-1", Some(-1)),
+        ("0x1F", Some(31)),
+        ("017", Some(15)),
+        ("0b11", Some(3)),
+        ("1_000", Some(1000)),
+        ("0x_1", Some(1)),
+        ("", None),
+        ("x", None),
+        ("_1", None),
+        ("1_", None),
+        ("--1", None),
+        ("0x", None),
+        ("08", None),
+        ("9223372036854775808", None),
+    ] {
+        assert_eq!(parse_number(OsStr::new(text)), number, "{text:?}");
+    }
+}
+
+#[test]
+fn lengths_of_time_are_read_as_go_reads_them() {
+    for (text, milliseconds) in [
+        ("0", Some(0)),
+        ("5s", Some(5000)),
+        ("100ms", Some(100)),
+        ("1m30s", Some(90_000)),
+        ("1.5h", Some(5_400_000)),
+        ("+.5s", Some(500)),
+        ("-1s", Some(0)),
+        ("1000us", Some(1)),
+        ("1000\u{b5}s", Some(1)),
+        ("", None),
+        ("5", None),
+        ("s", None),
+        ("5 s", None),
+        ("5days", None),
+    ] {
+        assert_eq!(parse_duration(OsStr::new(text)), milliseconds.map(Duration::from_millis), "{text:?}");
+    }
 }

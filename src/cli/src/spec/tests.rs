@@ -9,7 +9,7 @@ fn types(spec: &Spec) -> Vec<&str> {
 #[test]
 fn what_is_written_reads_back_the_same() {
     let directory = tempfile::tempdir().unwrap();
-    write(Some(directory.path().as_os_str()), false).unwrap();
+    write(Some(directory.path().as_os_str()), None, false).unwrap();
     let text = std::fs::read_to_string(directory.path().join(CONFIG)).unwrap();
     assert!(text.starts_with("{\n\t\"ociVersion\": \"1.3.0\",\n"), "{text}");
     let read: Spec = serde_json::from_str(&text).unwrap();
@@ -22,7 +22,7 @@ fn a_config_that_exists_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(CONFIG);
     std::fs::write(&path, "mine").unwrap();
-    let why = write(Some(directory.path().as_os_str()), false).unwrap_err();
+    let why = write(Some(directory.path().as_os_str()), None, false).unwrap_err();
     assert_eq!(why, "File config.json exists. Remove it first");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
 }

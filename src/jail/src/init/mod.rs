@@ -53,14 +53,13 @@ pub struct InitResources {
     pub gate: Option<Gate>,
 }
 
-/// The two fifos of a created container, both open for reading and writing so that neither side's
-/// open waits for the other.
+/// The fifo of a created container, open for reading and writing so that neither side's open waits
+/// for the other, and with room for a single write: the writer sees when it has been read.
 #[derive(Debug)]
 pub struct Gate {
-    /// `start` writes here, init reads.
-    pub start: OwnedFd,
-    /// Init writes here why its program could not be run; execve closes it.
-    pub report: OwnedFd,
+    /// `start` writes here and init reads; then init writes here why its program could not be run.
+    /// execve closes it.
+    pub fifo: OwnedFd,
     /// Set once init has been told to wait: from then on `start` is who listens.
     pub waited: Cell<bool>,
 }
@@ -91,7 +90,7 @@ impl InitResources {
         keep.extend(cgroup_tasks.iter().map(AsRawFd::as_raw_fd));
         keep.extend(sources.iter().flatten().map(AsRawFd::as_raw_fd));
         keep.extend(rootfs.iter().map(AsRawFd::as_raw_fd));
-        keep.extend(gate.iter().flat_map(|g| [g.start.as_raw_fd(), g.report.as_raw_fd()]));
+        keep.extend(gate.iter().map(|gate| gate.fifo.as_raw_fd()));
         keep.sort_unstable();
         let first = 3 + i32::try_from(preserved).unwrap_or(i32::MAX - 3);
         creel_sys::fd::close_all_but(first, &keep).step(Phase::Conversation, 0, || "close_range".into())
@@ -229,7 +228,7 @@ fn wait_for_start(channel: &Channel, gate: Option<&Gate>) -> Result<(), StepErro
             let mut byte = [0u8; 1];
             gate.waited.set(true);
             creel_sys::process::end_on_signals();
-            rustix::io::retry_on_intr(|| rustix::io::read(&gate.start, &mut byte))
+            rustix::io::retry_on_intr(|| rustix::io::read(&gate.fifo, &mut byte))
                 .step(Phase::Conversation, 0, || "read(exec.fifo)".into())
                 .map(drop)
         }

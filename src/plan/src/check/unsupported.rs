@@ -51,6 +51,12 @@ pub(crate) fn mount_label(
     Ok(())
 }
 
+/// Whether creel applies a field of `.process` or `.linux` that the tables above may name: what
+/// `features` says follows from what is refused here.
+pub fn is_applied(field: &str) -> bool {
+    field != "mountLabel" && PROCESS.iter().all(|(name, _)| *name != field)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{process_table, table};
@@ -75,6 +81,15 @@ mod tests {
         let invalid = mount_label(&linux, &facts, &mut warnings).expect_err("not applied");
         assert_eq!(invalid.at, ".linux.mountLabel");
         mount_label(&Linux::default(), &facts, &mut warnings).expect("no label");
+    }
+
+    #[test]
+    fn what_is_refused_is_not_applied() {
+        for (field, _) in super::PROCESS {
+            assert!(!super::is_applied(field), "{field}");
+        }
+        assert!(!super::is_applied("mountLabel"));
+        assert!(super::is_applied("rlimits"));
     }
 
     #[test]
