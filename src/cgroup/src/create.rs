@@ -4,15 +4,18 @@
 //! down first. What was made here, and nothing else, is what removal removes (runtime-spec,
 //! runtime.md, delete).
 
+use std::cell::RefCell;
+
 use rustix::fs::{CWD, Mode as FileMode};
 use rustix::io::Errno;
 
 use crate::dir;
 use crate::error::Error;
 use crate::host::{Host, Mode, OwnCgroups};
-use crate::path::{CgroupPath, Layout, join};
+use crate::path::{CgroupPath, Layout, Scope, join};
 use crate::record::{Cgroup, CgroupDir, CgroupRecord, DirRecord, Owner};
 use crate::resources::FileWrite;
+use crate::systemd::Property;
 
 /// How often a parent that is being removed by somebody else is made again.
 const RACES: u32 = 10;
@@ -24,12 +27,17 @@ pub struct CreateOptions<'a> {
     pub rootless: bool,
     /// The writes that will follow.
     pub limits: &'a [FileWrite],
+    /// Properties of the scope, when systemd makes the cgroup.
+    pub properties: &'a [Property],
 }
 
 impl Cgroup {
     /// Makes the cgroup in every hierarchy. A cgroup that exists is taken only when nobody is
     /// inside and it is not frozen.
     pub fn create(host: &Host, path: &CgroupPath, options: CreateOptions<'_>) -> Result<Cgroup, Error> {
+        if let Some(scope) = path.scope() {
+            return Cgroup::create_scope(host, path, scope, options);
+        }
         let own = if path.is_relative() { OwnCgroups::read()? } else { OwnCgroups::default() };
         let looked;
         let host = if path.is_relative() && host.v1.iter().any(|m| m.root.is_none()) {
@@ -43,6 +51,8 @@ impl Cgroup {
             owner: Owner::Cgroupfs,
             rootless: options.rootless,
             dirs: Vec::with_capacity(host.v1.len() + 1),
+            unit: None,
+            birth: RefCell::new(None),
         };
         let tolerant = options.rootless && !path.is_explicit();
         for layout in path.layouts(host, &own) {
@@ -73,11 +83,13 @@ impl Cgroup {
             made: missing(&layout.mount, &layout.inner),
             controllers: layout.controllers,
         });
-        Ok(CgroupRecord { mode: host.mode, owner: Owner::Cgroupfs, rootless: true, dirs: dirs.collect() })
+        let unit = path.scope().map(Scope::record);
+        let owner = if unit.is_some() { Owner::Systemd } else { Owner::Cgroupfs };
+        Ok(CgroupRecord { mode: host.mode, owner, rootless: true, dirs: dirs.collect(), unit })
     }
 
     /// Removes what was made before `error`.
-    fn undo(&self, error: Error) -> Error {
+    pub(crate) fn undo(&self, error: Error) -> Error {
         match self.destroy() {
             Ok(()) => error,
             Err(also) => Error::Several(vec![error, also]),
@@ -86,7 +98,7 @@ impl Cgroup {
 
     /// A directory that was there before may be somebody else's. Only the hierarchies by which
     /// the container is frozen and killed are looked at; new ones are empty.
-    fn check_unused(&self) -> Result<(), Error> {
+    pub(crate) fn check_unused(&self) -> Result<(), Error> {
         let found = |dir: &CgroupDir| dir.record.made == 0;
         let unified = self.unified().filter(|d| found(d));
         let mut inside = 0;
@@ -112,7 +124,7 @@ fn missing(mount: &str, inner: &str) -> u32 {
 }
 
 /// Hierarchies that only group processes: the container works without them.
-fn is_optional(mode: Mode, layout: &Layout) -> bool {
+pub(crate) fn is_optional(mode: Mode, layout: &Layout) -> bool {
     match layout.controllers.as_slice() {
         [] => mode == Mode::Hybrid,
         [name] => name == "name=systemd" || name == "misc",
@@ -121,7 +133,7 @@ fn is_optional(mode: Mode, layout: &Layout) -> bool {
 }
 
 /// Makes the directory of one hierarchy, or leaves none.
-fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, Error> {
+pub(crate) fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, Error> {
     let path = join(&layout.mount, &layout.inner);
     let made = match mode {
         Mode::V2 => make_unified(layout)?,
@@ -140,7 +152,7 @@ fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, 
 }
 
 /// Makes `inner` below `mount` with its parents; returns how many components were made.
-fn make_dirs(mount: &str, inner: &str) -> Result<u32, Error> {
+pub(crate) fn make_dirs(mount: &str, inner: &str) -> Result<u32, Error> {
     if inner.is_empty() {
         return Ok(0);
     }

@@ -5,6 +5,8 @@ use std::fmt;
 use creel_plan::names::{errno_name, errno_text};
 use rustix::io::Errno;
 
+use crate::systemd::Trouble;
+
 /// The configuration asks for something that no cgroup can hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
@@ -111,8 +113,8 @@ pub enum Error {
     },
     /// Several removals did not work.
     Several(Vec<Error>),
-    /// `--systemd-cgroup`.
-    SystemdUnavailable,
+    /// systemd did not do what it was asked for.
+    Systemd(Trouble),
     /// Rootless, limits wanted, no permission.
     RootlessLimits(Box<Error>),
     /// `exec --cgroup` does not fit this container.
@@ -145,7 +147,7 @@ impl Error {
             | Error::Frozen
             | Error::FreezeTimeout { .. }
             | Error::Several(_)
-            | Error::SystemdUnavailable
+            | Error::Systemd(_)
             | Error::SubCgroup(_)
             | Error::NoCgroup(_) => None,
         }
@@ -158,7 +160,7 @@ impl Error {
 }
 
 /// `EACCES (permission denied)`.
-struct Named(Errno);
+pub(crate) struct Named(pub(crate) Errno);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -210,9 +212,7 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Error::SystemdUnavailable => {
-                f.write_str(".linux.cgroupsPath: systemd cgroup driver is not available in this build")
-            }
+            Error::Systemd(trouble) => write!(f, "systemd: {trouble}"),
             Error::RootlessLimits(inner) => write!(
                 f,
                 "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {inner}"

@@ -7,8 +7,11 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
-use creel_jail::{CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
+use creel_cgroup::systemd::{self, Instance, Property, Systemd};
+use creel_cgroup::{
+    Cgroup, CgroupPath, CreateOptions, DirRecord, FileWrite, Host, Mode, devices, plan_writes,
+};
+use creel_jail::{Attach, CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
 use creel_plan::facts::{HostFacts, Request};
 use creel_plan::names::NamespaceKind;
 use creel_plan::spec::{Resources, Spec};
@@ -23,6 +26,9 @@ use crate::state::{ExecFacts, Init, State, format_init, hook_state};
 use crate::store::{CGROUP, EXEC, INIT, STATE, StateDir};
 use crate::undo::Undo;
 use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
+
+/// Name of a cgroup in the scope that is to hold the container; crun's annotation.
+const SUBGROUP: &str = "run.oci.systemd.subgroup";
 
 /// What comes after the container is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,11 +193,12 @@ pub fn make<'a>(
         crate::notify::make_directory(dir)?;
     }
 
-    let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
+    let Placement { host, path, writes, rules, properties } = plan_cgroup(runtime, request, draft)?;
     let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
         .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
     dir.write_early(CGROUP, &intended)?;
-    let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: &writes };
+    let rootless = is_rootless(runtime, &draft.facts);
+    let options = CreateOptions { rootless, limits: &writes, properties: &properties };
     let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
     cgroup.apply(&writes)?;
@@ -212,8 +219,16 @@ pub fn make<'a>(
     refuse_sysctls_of_the_host(&draft.spec, &resources)?;
     creel_jail::open_sources(plan, &mut resources)?;
     let hooks = hook_state(&state, 0);
-    let setup = Setup { plan, resources, state: hooks.clone(), cgroup: Cgroup::clone_into(&cgroup)? };
+    let attach = |pid| attach(&cgroup, &state.cgroup.dirs, pid);
+    let setup = Setup {
+        plan,
+        resources,
+        state: hooks.clone(),
+        cgroup: Cgroup::clone_into(&cgroup)?,
+        attach: cgroup.is_systemds().then_some(Attach(&attach)),
+    };
     let mut child = creel_jail::spawn(setup)?;
+    cgroup.settle()?;
     let agent = Agent::new(&state);
     child
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
@@ -260,20 +275,53 @@ fn refuse_sysctls_of_the_host(spec: &Spec, resources: &InitResources) -> Result<
 }
 
 /// Where the cgroup lies and what is written into it.
-fn plan_cgroup(
-    runtime: &Runtime,
-    request: &CreateRequest,
-    draft: &Draft,
-) -> Result<(Host, CgroupPath, Vec<creel_cgroup::FileWrite>, Vec<devices::Rule>), Error> {
+struct Placement {
+    host: Host,
+    path: CgroupPath,
+    writes: Vec<FileWrite>,
+    rules: Vec<devices::Rule>,
+    properties: Vec<Property>,
+}
+
+fn plan_cgroup(runtime: &Runtime, request: &CreateRequest, draft: &Draft) -> Result<Placement, Error> {
     let host = Host::detect()?;
-    let owner = if runtime.systemd_cgroup { Owner::Systemd } else { Owner::Cgroupfs };
-    let configured = draft.spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
-    let path = CgroupPath::parse(configured, &request.id, owner)?;
+    let hierarchy = host.mode.hierarchy();
     let none = Resources::default();
     let resources = draft.resources().unwrap_or(&none);
-    let writes = plan_writes(resources, host.mode.hierarchy())?;
+    let mut writes = plan_writes(resources, hierarchy)?;
     let rules = devices::plan_rules(resources)?;
-    Ok((host, path, writes, rules))
+    let configured = draft.spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
+    if !runtime.systemd_cgroup {
+        let path = CgroupPath::parse(configured, &request.id);
+        return Ok(Placement { host, path, writes, rules, properties: Vec::new() });
+    }
+    let annotations = &draft.spec.annotations;
+    let properties = systemd::plan(&mut writes, &rules, hierarchy, annotations)?;
+    let instance = instance(runtime, &draft.facts);
+    if instance == Instance::User && host.mode != Mode::V2 {
+        return Err(Error::Usage("cannot use rootless systemd cgroups manager on cgroup v1"));
+    }
+    let below = annotations.get(SUBGROUP).map_or("", String::as_str);
+    let path = CgroupPath::parse_scope(configured, &request.id, below, Systemd::find(instance)?)?;
+    Ok(Placement { host, path, writes, rules, properties })
+}
+
+/// Whose systemd makes the cgroup: for a rootless container that of the user.
+fn instance(runtime: &Runtime, facts: &HostFacts) -> Instance {
+    let of_user = match runtime.rootless {
+        Rootless::Yes => true,
+        Rootless::No => false,
+        Rootless::Auto => {
+            facts.euid != 0 || (facts.in_user_namespace && systemd::Environment::own().has_session())
+        }
+    };
+    if of_user { Instance::User } else { Instance::System }
+}
+
+/// Puts init where the kernel let nobody but systemd put it.
+fn attach(cgroup: &Cgroup, dirs: &[DirRecord], pid: i32) -> Result<(), Failed> {
+    let into = dirs.iter().find(|dir| dir.controllers.is_empty()).map_or("", |dir| dir.path.as_str());
+    cgroup.attach_by_systemd(into, pid).map_err(|e| Failed::said(e.to_string()))
 }
 
 /// Whether cgroups that cannot be made are forgiven.
