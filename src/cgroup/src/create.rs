@@ -136,7 +136,7 @@ pub(crate) fn is_optional(mode: Mode, layout: &Layout) -> bool {
 pub(crate) fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, Error> {
     let path = join(&layout.mount, &layout.inner);
     let made = match mode {
-        Mode::V2 => make_unified(layout)?,
+        Mode::V2 => make_unified(layout, limits)?,
         Mode::V1 | Mode::Hybrid => make_dirs(&layout.mount, &layout.inner)?,
     };
     let mut dir = CgroupDir::new(DirRecord { controllers: layout.controllers.clone(), path, made });
@@ -172,7 +172,7 @@ pub(crate) fn make_dirs(mount: &str, inner: &str) -> Result<u32, Error> {
 
 /// As [`make_dirs`], with every controller of the mount handed down to the new directory: limits
 /// may come later by update, and engines read the statistics of all.
-fn make_unified(layout: &Layout) -> Result<u32, Error> {
+fn make_unified(layout: &Layout, limits: &[FileWrite]) -> Result<u32, Error> {
     let (mount, inner) = (layout.mount.as_str(), layout.inner.as_str());
     let Some((parent, _)) = inner.rsplit_once('/').or_else(|| (!inner.is_empty()).then_some(("", inner)))
     else {
@@ -187,7 +187,9 @@ fn make_unified(layout: &Layout) -> Result<u32, Error> {
     // What the parent hands down it was handed itself, so one look covers all levels.
     let handed = read(&join(mount, parent), "cgroup.subtree_control").unwrap_or_default();
     let mut parents = 0;
-    if !covers(&handed, &available) {
+    // Below a threaded cgroup no controller of domains is handed down.
+    let maybe_threaded = !covers(&handed, &available);
+    if maybe_threaded {
         let mut level = String::new();
         hand_down(mount, &available);
         for name in parent.split('/').filter(|n| !n.is_empty()) {
@@ -197,10 +199,51 @@ fn make_unified(layout: &Layout) -> Result<u32, Error> {
             hand_down(&join(mount, &level), &available);
         }
     }
-    match make_dirs(mount, inner)? {
+    let made = match make_dirs(mount, inner)? {
         // Only this level: the parents counted above were made by this call too.
-        1 => Ok(parents + 1),
-        made => Ok(made),
+        1 => parents + 1,
+        made => made,
+    };
+    if maybe_threaded {
+        if let Err(error) = make_usable(&join(mount, inner), limits) {
+            let path = join(mount, inner);
+            let dir = CgroupDir::new(DirRecord { controllers: Vec::new(), path, made });
+            return Err(match dir.discard() {
+                Ok(()) => error,
+                Err(also) => Error::Several(vec![error, also]),
+            });
+        }
+    }
+    Ok(made)
+}
+
+/// Controllers that work for threads; the others are for whole domains (cgroups(7), "Thread mode").
+const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
+
+/// A cgroup below a threaded one takes processes once it is threaded itself, and no limit of a domain
+/// controller. Where the type cannot be read there are no threaded cgroups: the root, Linux 4.13.
+fn make_usable(path: &str, limits: &[FileWrite]) -> Result<(), Error> {
+    const FILE: &str = "cgroup.type";
+    let Ok(found) = dir::read(CWD, &join(path, FILE)) else { return Ok(()) };
+    let found = found.trim();
+    if found == "domain" {
+        return Ok(());
+    }
+    let is_domain = |w: &&FileWrite| w.controller != "cgroup" && !THREADED.contains(&w.controller.as_ref());
+    if let Some(limit) = limits.iter().find(is_domain) {
+        return Err(Error::Threaded {
+            at: limit.at.clone().into_owned(),
+            path: path.to_owned(),
+            found: found.to_owned(),
+        });
+    }
+    match found {
+        "domain invalid" => dir::write(CWD, &join(path, FILE), "threaded").map_err(|errno| Error::Call {
+            call: "write",
+            path: join(path, FILE),
+            errno,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -211,7 +254,7 @@ fn covers(handed: &str, available: &str) -> bool {
 /// Turns controllers on in cgroup.subtree_control: all at once, else each that can be. One that
 /// cannot be (a parent with processes, no delegation) is missed, with its name, by the limit that
 /// needs it.
-fn hand_down(path: &str, controllers: &str) {
+pub(crate) fn hand_down(path: &str, controllers: &str) {
     const FILE: &str = "cgroup.subtree_control";
     let Ok(fd) = dir::open_write(CWD, &join(path, FILE)) else { return };
     let all: Vec<String> = controllers.split_whitespace().map(|c| format!("+{c}")).collect();

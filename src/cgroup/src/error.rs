@@ -66,6 +66,15 @@ pub enum Error {
         /// Why there is none.
         hint: &'static str,
     },
+    /// A limit for whole processes in a cgroup for threads.
+    Threaded {
+        /// Config path of the limit.
+        at: String,
+        /// Directory.
+        path: String,
+        /// Its cgroup.type.
+        found: String,
+    },
     /// A new memory limit lies below what is in use.
     BelowUsage {
         /// Config path of the limit.
@@ -140,6 +149,7 @@ impl Error {
             Error::RootlessLimits(inner) => inner.errno(),
             Error::Invalid(_)
             | Error::NoController { .. }
+            | Error::Threaded { .. }
             | Error::BelowUsage { .. }
             | Error::NotMounted(_)
             | Error::Malformed { .. }
@@ -188,6 +198,12 @@ impl fmt::Display for Error {
             Error::NoController { at, controller, hint } => {
                 write!(f, "{at}: cannot set {controller} limit: container could not join or create cgroup")?;
                 hinted(f, hint)
+            }
+            Error::Threaded { at, path, found } => {
+                write!(
+                    f,
+                    "{at}: cannot enter cgroupv2 {path:?} with domain controllers: its type is {found:?}"
+                )
             }
             Error::BelowUsage { at, limit, usage } => {
                 write!(f, "{at}: rejecting limit {limit} <= usage {usage}")

@@ -12,6 +12,7 @@
 //! admin-guide/cgroup-v2.
 
 mod create;
+mod delegate;
 pub mod devices;
 mod dir;
 mod error;

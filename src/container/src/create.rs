@@ -30,6 +30,10 @@ use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
 /// Name of a cgroup in the scope that is to hold the container; crun's annotation.
 const SUBGROUP: &str = "run.oci.systemd.subgroup";
 
+/// Name of a cgroup below the container's that init is moved into and may do with as it likes; crun's
+/// annotation.
+const DELEGATED: &str = "run.oci.delegate-cgroup";
+
 /// What comes after the container is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
@@ -203,6 +207,9 @@ pub fn make<'a>(
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
     cgroup.apply(&writes)?;
     cgroup.apply_devices(&rules)?;
+    if let Some(uid) = cgroup_owner(&draft.spec, plan) {
+        cgroup.give_to(uid)?;
+    }
 
     let state = new_state(request, draft, &cgroup);
     save(&runtime.root, dir, draft, &state)?;
@@ -234,6 +241,11 @@ pub fn make<'a>(
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
         .map_err(|failed| explain_death(failed, &cgroup))?;
 
+    if let Some(name) = draft.spec.annotations.get(DELEGATED) {
+        // The cgroup namespace exists: what init moves into is below its root.
+        let owner = host_ids(&draft.spec, 0, 0).unwrap_or_default();
+        cgroup.delegate_below(name, child.pid(), owner)?;
+    }
     let mut console = child.take_console();
     if let (Some(socket), Some(master)) = (&console_socket, console.take_if(|_| console_socket.is_some())) {
         socket.send(crate::console::name(&master).as_bytes(), master.as_fd())?;
@@ -304,6 +316,37 @@ fn plan_cgroup(runtime: &Runtime, request: &CreateRequest, draft: &Draft) -> Res
     let below = annotations.get(SUBGROUP).map_or("", String::as_str);
     let path = CgroupPath::parse_scope(configured, &request.id, below, Systemd::find(instance)?)?;
     Ok(Placement { host, path, writes, rules, properties })
+}
+
+/// The host's user who may make cgroups in the container's: that of its process, when it has a cgroup
+/// namespace and may write to the mount that shows it (config-linux.md, "Cgroup ownership").
+fn cgroup_owner(spec: &Spec, plan: &Plan) -> Option<u32> {
+    let is_writable = |m: &creel_plan::spec::Mount| {
+        let is_cgroup = m.r#type == "cgroup" || m.r#type == "cgroup2";
+        let last = m.options.iter().rev().find(|option| *option == "ro" || *option == "rw");
+        is_cgroup
+            && m.destination.trim_end_matches('/') == "/sys/fs/cgroup"
+            && last.is_none_or(|option| option == "rw")
+    };
+    let writable = plan.init.enter.cgroup_namespace && spec.mounts.iter().any(is_writable);
+    let uid = spec.process.as_ref().map_or(0, |process| process.user.uid);
+    if writable { host_ids(spec, uid, 0).map(|(uid, _)| uid) } else { None }
+}
+
+/// Ids of the container as those of the host. `None` when the maps are not in the config or do not
+/// have them.
+fn host_ids(spec: &Spec, uid: u32, gid: u32) -> Option<(u32, u32)> {
+    if namespaces(spec).all(|(kind, _)| kind != NamespaceKind::User) {
+        return Some((uid, gid));
+    }
+    let linux = spec.linux.as_ref()?;
+    let mapped = |maps: &[creel_plan::spec::IdMapping], id: u32| {
+        maps.iter().find_map(|map| {
+            let offset = id.checked_sub(map.container_id).filter(|offset| *offset < map.size)?;
+            map.host_id.checked_add(offset)
+        })
+    };
+    Some((mapped(&linux.uid_mappings, uid)?, mapped(&linux.gid_mappings, gid)?))
 }
 
 /// Whose systemd makes the cgroup: for a rootless container that of the user.

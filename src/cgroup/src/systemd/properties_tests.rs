@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "what is not expected is shown")]
 
 use super::*;
 use crate::resources::plan_writes;

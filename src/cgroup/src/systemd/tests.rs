@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::fake::{Fake, Greeting, Reply};
@@ -28,8 +29,6 @@ fn started(greeting: Greeting, script: Vec<Reply>) -> (Result<(), String>, Vec<S
     assert_eq!(calls[..2], ["Hello", "AddMatch"]);
     (result, calls.split_off(2))
 }
-
-use std::sync::Arc;
 
 #[test]
 fn a_scope_is_there_when_its_job_is_done() {

@@ -200,8 +200,8 @@ pub fn call(serial: u32, target: Target<'_>, body: &[Value]) -> Vec<u8> {
         |code: u8, value: Value| Value::Struct(vec![Value::Byte(code), Value::Variant(Box::new(value))]);
     let mut fields = vec![
         field(PATH, Value::Path(target.path.to_owned())),
-        field(INTERFACE, Value::text(target.interface)),
         field(MEMBER, Value::text(target.member)),
+        field(INTERFACE, Value::text(target.interface)),
     ];
     if let Some(destination) = target.destination {
         fields.push(field(DESTINATION, Value::text(destination)));
@@ -251,14 +251,9 @@ pub struct Message {
 impl Message {
     /// The text at `index` of the body: a string, an object path, or one in a variant.
     pub fn text(&self, index: usize) -> Option<&str> {
-        match self.body.get(index)? {
-            Value::Text(text) | Value::Path(text) => Some(text),
-            Value::Variant(inner) => match inner.as_ref() {
-                Value::Text(text) | Value::Path(text) => Some(text),
-                _ => None,
-            },
-            _ => None,
-        }
+        let value = self.body.get(index)?;
+        let value = if let Value::Variant(inner) = value { inner } else { value };
+        if let Value::Text(text) | Value::Path(text) = value { Some(text) } else { None }
     }
 }
 
@@ -442,20 +437,55 @@ pub(super) mod tests {
         bytes.iter().map(|b| format!("{b:02x}")).collect()
     }
 
+    /// What busctl(1) of systemd 252 sends, recorded from its socket.
+    const HELLO: &str = concat!(
+        "6c01000100000000010000006d00000001016f00150000002f6f72672f667265656465736b746f702f44427573000000",
+        "030173000500000048656c6c6f00000002017300140000006f72672e667265656465736b746f702e4442757300000000",
+        "06017300140000006f72672e667265656465736b746f702e4442757300000000",
+    );
+
+    /// `busctl call ... StartTransientUnit 'ssa(sv)a(sa(sv))' x-y.scope replace 5 PIDs au 1 4242 Delegate b
+    /// true TasksMax t 20 DeviceAllow 'a(ss)' 1 /dev/char/1:3 rwm AllowedCPUs ay 1 3 0`, but for
+    /// its flag that a password may be asked for.
+    const START: &str = concat!(
+        "6c010001c800000002000000b600000001016f00190000002f6f72672f667265656465736b746f702f73797374656d64",
+        "3100000000000000030173001200000053746172745472616e7369656e74556e69740000000000000201730020000000",
+        "6f72672e667265656465736b746f702e73797374656d64312e4d616e6167657200000000000000000601730018000000",
+        "6f72672e667265656465736b746f702e73797374656d6431000000000000000008016700107373612873762961287361",
+        "287376292900000009000000782d792e73636f7065000000070000007265706c61636500a10000000400000050494473",
+        "000261750000000004000000921000000800000044656c6567617465000162000100000000000000080000005461736b",
+        "734d61780001740014000000000000000b000000446576696365416c6c6f770005612873732900001c00000000000000",
+        "0d0000002f6465762f636861722f313a330000000300000072776d00000000000b000000416c6c6f7765644350557300",
+        "02617900010000000300000000000000",
+    );
+
     #[test]
-    fn hello_is_the_message_that_libdbus_sends() {
-        // Recorded from dbus-send(1), which asks the bus for its name first.
+    fn messages_are_those_of_systemds_own_library() {
+        let bus = "org.freedesktop.DBus";
+        let target =
+            Target { destination: Some(bus), path: "/org/freedesktop/DBus", interface: bus, member: "Hello" };
+        assert_eq!(hex(&call(1, target, &[])), HELLO);
+        let device = Value::Struct(vec![Value::text("/dev/char/1:3"), Value::text("rwm")]);
+        let properties = vec![
+            Value::property("PIDs", Value::Array("u".into(), vec![Value::U32(4242)])),
+            Value::property("Delegate", Value::Bool(true)),
+            Value::property("TasksMax", Value::U64(20)),
+            Value::property("DeviceAllow", Value::Array("(ss)".into(), vec![device])),
+            Value::property("AllowedCPUs", Value::Array("y".into(), vec![Value::Byte(3)])),
+        ];
+        let body = [
+            Value::text("x-y.scope"),
+            Value::text("replace"),
+            Value::Array("(sv)".into(), properties),
+            Value::Array("(sa(sv))".into(), vec![]),
+        ];
         let target = Target {
-            destination: Some("org.freedesktop.DBus"),
-            path: "/org/freedesktop/DBus",
-            interface: "org.freedesktop.DBus",
-            member: "Hello",
+            destination: Some("org.freedesktop.systemd1"),
+            path: "/org/freedesktop/systemd1",
+            interface: "org.freedesktop.systemd1.Manager",
+            member: "StartTransientUnit",
         };
-        let bytes = call(1, target, &[]);
-        let (message, length) = parse(&bytes).unwrap().unwrap();
-        assert_eq!((message.kind, message.member.as_str(), length), (Kind::Call, "Hello", bytes.len()));
-        assert_eq!(&bytes[..16], b"l\x01\x00\x01\x00\x00\x00\x00\x01\x00\x00\x00\x6d\x00\x00\x00");
-        assert_eq!(bytes.len(), 128);
+        assert_eq!(hex(&call(2, target, &body)), START);
     }
 
     #[test]
