@@ -127,15 +127,15 @@ fn limits_and_devices_outlive_a_daemon_reload() {
             "blockIO": { "weight": 500 },
         }),
     );
+    // The kernel's log and the loop devices' master, of which the container may have the former.
+    for (path, major, minor) in [("/dev/log", 1, 11), ("/dev/loop", 10, 237)] {
+        let device = json!({ "path": path, "type": "c", "major": major, "minor": minor });
+        container.bundle.set("linux/devices/-", device);
+    }
     container.run_detached();
     container.wait_file("/ready");
-    // The kernel's log and the loop devices' master, of which the container may have the former.
-    for (name, major, minor) in [("log", "1", "11"), ("loop", "10", "237")] {
-        let node = container.bundle.rootfs(name);
-        Cmd::new("mknod").args([node.to_str().unwrap(), "c", major, minor]).output().ok();
-    }
     let opened = || {
-        let open = |name: &str| container.exec(&[], &["sh", "-c", &format!("true >/{name}")]).output();
+        let open = |name: &str| container.exec(&[], &["sh", "-c", &format!("true >/dev/{name}")]).output();
         let (log, other) = (open("log"), open("loop"));
         assert!(log.code() == 0, "an allowed device\n{log}");
         assert!(other.stderr.contains("Operation not permitted"), "{other}");
@@ -192,7 +192,7 @@ fn a_slice_or_a_name_that_systemd_has_not_is_refused() {
     needs_systemd!();
     let mut container = idle();
     for (path, words) in [
-        ("/a/b", "expected cgroupsPath to be of format \"slice:prefix:name\""),
+        ("/a/b", "expected cgroupsPath to be of format"),
         ("a--b.slice:x:y", "invalid slice name"),
         ("a.slice:x:y z", "invalid unit name"),
     ] {
@@ -235,8 +235,7 @@ fn the_container_may_live_below_the_scope() {
     if !is_creel() {
         skip!("annotations of crun's");
     }
-    let mut container =
-        in_scope(Container::shell("cat /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.controllers"));
+    let mut container = in_scope(Container::shell("cat /proc/self/cgroup"));
     container.bundle.set("annotations/run.oci.systemd.subgroup", "inner");
     container.bundle.set("annotations/run.oci.delegate-cgroup", "given");
     container.bundle.set("linux/resources/pids/limit", 20);

@@ -1,4 +1,4 @@
-//! A blocking D-Bus connection: connect, authenticate, call, wait; everything before one deadline.
+//! A blocking D-Bus connection: connect, authenticate, call, wait; each with a deadline.
 //!
 //! It starts no thread, so that clone3 may follow (docs/design/0004), and reads the environment only to
 //! find a bus. The authentication and the calls that need no answer first are written at once: a
@@ -39,7 +39,9 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and authenticates. Everything on the connection must be over when `patience` is.
+    /// Connects and authenticates. Each thing that is waited for on the connection, this among them, may
+    /// take as long as `patience`: systemd runs no job before it has answered every call, so that of
+    /// many containers at once the first waits for the last.
     pub fn open(address: &Address, patience: Duration) -> Result<Connection, Trouble> {
         let end = Instant::now() + patience;
         let socket = dial(address, end)?;
@@ -124,6 +126,7 @@ impl Connection {
         member: &'static str,
         body: &[Value],
     ) -> Result<Message, Trouble> {
+        self.end = Instant::now() + self.patience;
         let serial = self.queue(self.systemd(interface, member), body);
         self.flush(member)?;
         loop {
@@ -150,6 +153,7 @@ impl Connection {
 
     /// Waits until systemd has done with the job; its result, `done` when all is well.
     pub fn result_of(&mut self, job: &str, unit: &str) -> Result<String, Trouble> {
+        self.end = Instant::now() + self.patience;
         loop {
             if let Some((_, _, result)) = self.removed.iter().find(|(id, ..)| id == job) {
                 return Ok(result.clone());
