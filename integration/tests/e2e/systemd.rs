@@ -364,3 +364,65 @@ fn many_at_once_leave_no_unit_and_no_cgroup() {
 fn finish(running: creel_integration::command::Running) {
     running.output().ok();
 }
+
+/// A user who has a systemd of their own running.
+fn user() -> Option<u32> {
+    let users = std::fs::read_dir("/run/user").ok()?.flatten();
+    let mut uids = users.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    uids.find(|uid| *uid >= 1000 && Path::new(&format!("/run/user/{uid}/bus")).exists())
+}
+
+/// A container of that user, in a scope of the user's systemd. This test is in no cgroup of the user's, like
+/// the session of a login: only systemd may put a process where it belongs.
+#[test]
+fn a_user_has_limits_by_the_users_systemd() {
+    needs_systemd!();
+    let Some(uid) = user() else { skip!("no user with a running systemd") };
+    let mut container = Container::idle();
+    container.with_global("--systemd-cgroup");
+    container.bundle.namespace("user", None);
+    for ids in ["linux/uidMappings", "linux/gidMappings"] {
+        container.bundle.set(ids, json!([{ "containerID": 0, "hostID": uid, "size": 1 }]));
+    }
+    container.bundle.set("linux/cgroupsPath", format!(":test:{}", container.id()));
+    container
+        .bundle
+        .set("linux/resources", json!({ "memory": { "limit": 64 * MIB }, "pids": { "limit": 20 } }));
+    container.bundle.write();
+    let owner = format!("{uid}:{uid}");
+    Cmd::new("chown").args(["-R", &owner, container.scratch().path().to_str().unwrap()]).output().ok();
+    let ids = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()];
+    let runtime_dir = format!("/run/user/{uid}");
+    let as_user = |cmd: Cmd| {
+        let words = std::iter::once("setpriv".to_owned()).chain(ids.iter().cloned());
+        cmd.behind(words).env("XDG_RUNTIME_DIR", &runtime_dir).output()
+    };
+    as_user(container.call("run", &["--detach"])).ok();
+    container.wait_file("/ready");
+    let scope = cgroups::named(container.id());
+    let [scope] = scope.as_slice() else { panic!("{scope:?}") };
+    let home = format!("user@{uid}.service/user.slice/{}", unit(&container));
+    assert!(scope.ends_with(home), "{scope:?}");
+    let read = |file: &str| std::fs::read_to_string(scope.join(file)).unwrap().trim().to_owned();
+    assert_eq!((read("memory.max"), read("pids.max")), ((64 * MIB).to_string(), "20".to_owned()));
+
+    let seen = as_user(container.exec(&[], &["cat", "/proc/self/cgroup"])).ok().stdout;
+    assert!(seen.trim().ends_with(&unit(&container)), "{seen}");
+    as_user(container.call("update", &["--pids-limit", "30"])).ok();
+    assert_eq!(read("pids.max"), "30");
+    as_user(container.call("pause", &[])).ok();
+    assert_eq!(read("cgroup.freeze"), "1");
+    as_user(container.call("resume", &[])).ok();
+    let init = container.init();
+    as_user(container.cmd(["kill", container.id(), "KILL"])).ok();
+    init.exited();
+    let output = as_user(container.call("delete", &[])).ok();
+    container.assert_clean(&output);
+
+    // What cannot be applied is an error, what is not asked for is none.
+    container.bundle.set("linux/resources", json!({ "hugepageLimits": [{ "pageSize": "2MB", "limit": 0 }] }));
+    container.bundle.write();
+    let output = as_user(container.call("run", &[])).exits(1);
+    assert!(output.stderr.contains("the cgroup has no hugetlb controller"), "{output}");
+    container.assert_clean(&output);
+}
