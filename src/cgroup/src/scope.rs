@@ -49,7 +49,9 @@ impl Cgroup {
         let placeholder = Placeholder::clone_host()?;
         let properties: Vec<Property> =
             options.properties.iter().filter(|property| !is_narrow_property(property)).cloned().collect();
-        scope.systemd.start(&scope.unit, placeholder.pid(), &properties).map_err(Error::Systemd)?;
+        let hierarchy = host.mode.hierarchy();
+        let started = scope.systemd.start(&scope.unit, placeholder.pid(), &properties, hierarchy);
+        started.map_err(Error::Systemd)?;
         cgroup.birth = RefCell::new(Some(Birth { placeholder, later: Vec::new() }));
         for layout in &layouts {
             match cgroup.furnish(scope, layout, options.limits) {

@@ -443,10 +443,9 @@ pub fn jail_filter(program: &Program) -> creel_jail::Filter {
 fn cgroup_view(host: &Host, record: &creel_cgroup::CgroupRecord, plan: &Plan) -> CgroupView {
     let namespaced = plan.init.enter.cgroup_namespace;
     if host.mode == Mode::V2 {
-        return record
-            .dirs
-            .first()
-            .map_or(CgroupView::None, |dir| CgroupView::V2 { path: PathBuf::from(&dir.path), namespaced });
+        // A rootless container without a cgroup is in that of its creator, and sees what that sees.
+        let path = record.dirs.first().map_or("/sys/fs/cgroup", |dir| dir.path.as_str());
+        return CgroupView::V2 { path: PathBuf::from(path), namespaced };
     }
     let hierarchies = host
         .v1

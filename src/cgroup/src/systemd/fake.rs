@@ -46,7 +46,7 @@ pub enum Greeting {
 
 /// The fake. Dropped, its thread is joined: every connection has ended by then.
 pub struct Fake {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     pub path: String,
     pub calls: Arc<Mutex<Vec<String>>>,
     thread: Option<JoinHandle<()>>,
@@ -56,8 +56,18 @@ impl Fake {
     /// Takes `connections`, one after the other, and answers the calls of all by the script. Calls to
     /// the bus itself are answered without it.
     pub fn new(greeting: Greeting, connections: usize, script: Vec<Reply>) -> Fake {
+        Fake::listen("bus", greeting, connections, script)
+    }
+
+    /// As systemd's own socket, which there is for users too.
+    pub fn private(connections: usize, script: Vec<Reply>) -> Fake {
+        Fake::listen("systemd/private", Greeting::Usual, connections, script)
+    }
+
+    fn listen(name: &str, greeting: Greeting, connections: usize, script: Vec<Reply>) -> Fake {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("bus").to_str().unwrap().to_owned();
+        std::fs::create_dir(dir.path().join("systemd")).unwrap();
+        let path = dir.path().join(name).to_str().unwrap().to_owned();
         let listener = UnixListener::bind(&path).unwrap();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&calls);
@@ -69,7 +79,7 @@ impl Fake {
                 serve(stream, greeting, &mut script, &told);
             }
         });
-        Fake { _dir: dir, path, calls, thread: Some(thread) }
+        Fake { dir, path, calls, thread: Some(thread) }
     }
 
     /// A client's view: a system bus at this socket.
@@ -82,6 +92,12 @@ impl Fake {
     pub fn of_user(&self) -> Systemd {
         let session_bus = Some(format!("unix:path={}", self.path));
         Systemd::at(Instance::User, Environment { session_bus, ..Environment::default() })
+    }
+
+    /// The environment of a user whose runtime directory has the socket.
+    pub fn runtime_dir(&self) -> Environment {
+        let runtime_dir = self.dir.path().to_str().map(str::to_owned);
+        Environment { runtime_dir, ..Environment::default() }
     }
 
     pub fn calls(&self) -> Vec<String> {

@@ -30,7 +30,7 @@ pub use unit::Unit;
 
 use crate::devices::Rule;
 use crate::error::{Error, Invalid, Named};
-use crate::host::Hierarchy;
+use crate::host::{Hierarchy, OwnCgroups};
 use crate::resources::FileWrite;
 use connection::Connection;
 pub(crate) use wire::Value;
@@ -212,7 +212,13 @@ impl Systemd {
 
     /// Starts the scope with the process in it and returns when it is there. A failed unit of that name
     /// is reset, one that is going away is waited for.
-    pub(crate) fn start(&self, unit: &Unit, pid: i32, properties: &[Property]) -> Result<(), Trouble> {
+    pub(crate) fn start(
+        &self,
+        unit: &Unit,
+        pid: i32,
+        properties: &[Property],
+        hierarchy: Hierarchy,
+    ) -> Result<(), Trouble> {
         let mut connection = self.open(PATIENCE)?;
         connection.subscribe(&unit.name);
         let mut properties = self.scope_properties(unit, pid, properties);
@@ -242,17 +248,64 @@ impl Systemd {
                 },
             }
         };
-        let job = answer.text(0).unwrap_or_default();
-        let result = match connection.result_of(job, &unit.name) {
-            Ok(result) if result == "done" => return Ok(()),
-            Ok(result) => Err(Trouble::Job { unit: unit.name.clone(), result }),
-            Err(trouble) => Err(trouble),
+        let result = if connection.hears_all() && hierarchy == Hierarchy::V2 {
+            drop(connection);
+            self.wait_for_move(unit, pid)
+        } else {
+            let job = answer.text(0).unwrap_or_default();
+            let result = connection.result_of(job, &unit.name);
+            drop(connection);
+            match result {
+                Ok(result) if result == "done" => Ok(()),
+                Ok(result) => Err(Trouble::Job { unit: unit.name.clone(), result }),
+                Err(trouble) => Err(trouble),
+            }
         };
-        // Nothing of it is to stay; systemd does this whenever it comes round to it.
-        let name = Value::text(unit.name.as_str());
-        drop(connection.say("StopUnit", &[name.clone(), Value::text("replace")]));
-        drop(connection.say("ResetFailedUnit", &[name]));
+        if result.is_err() {
+            // Nothing of it is to stay; systemd does this whenever it comes round to it.
+            drop(self.open(STOP_PATIENCE).and_then(|mut connection| {
+                let name = Value::text(unit.name.as_str());
+                connection.say("StopUnit", &[name.clone(), Value::text("replace")])?;
+                connection.say("ResetFailedUnit", &[name])
+            }));
+        }
         result
+    }
+
+    /// Waits until the process is in the scope, which is when the scope has its limits: systemd sets
+    /// them before it moves anyone. Without a connection, since on its own socket systemd sends
+    /// every signal about every unit to everyone, and fifty containers at once would keep it busy
+    /// with telling each about the others.
+    fn wait_for_move(&self, unit: &Unit, pid: i32) -> Result<(), Trouble> {
+        let start = Instant::now();
+        let mut delay = Duration::from_micros(100);
+        let mut doubt = Duration::from_secs(1);
+        loop {
+            if is_in(&unit.name, pid) {
+                return Ok(());
+            }
+            let waited = start.elapsed();
+            if waited >= PATIENCE {
+                return Err(Trouble::Timeout {
+                    waiting_for: format!("{} to take its process", unit.name),
+                    address: "systemd".to_owned(),
+                    patience: PATIENCE,
+                });
+            }
+            if waited >= doubt {
+                doubt *= 3;
+                // A scope whose job failed has been forgotten.
+                match self.open(PATIENCE)?.call(MANAGER, "GetUnit", &[Value::text(unit.name.as_str())]) {
+                    Err(trouble) if trouble.is("systemd1.NoSuchUnit") && !is_in(&unit.name, pid) => {
+                        return Err(Trouble::Job { unit: unit.name.clone(), result: "failed".to_owned() });
+                    }
+                    Err(Trouble::Refused { .. }) | Ok(_) => {}
+                    Err(trouble) => return Err(trouble),
+                }
+            }
+            thread::sleep(delay);
+            delay = (delay * 2).min(Duration::from_millis(10));
+        }
     }
 
     /// Those of every scope, then those that were asked for, which come last so that they count.
@@ -297,21 +350,27 @@ impl Systemd {
         Ok(())
     }
 
-    /// Stops a scope and returns when systemd has forgotten it. One that is unknown is stopped.
+    /// Stops a scope without processes and resets it if it failed. One that is unknown is stopped.
     pub(crate) fn stop(&self, unit: &str) -> Result<(), Trouble> {
         let mut connection = self.open(STOP_PATIENCE)?;
         connection.subscribe(unit);
         let name = Value::text(unit);
         match connection.call(MANAGER, "StopUnit", &[name.clone(), Value::text("replace")]) {
+            // What systemd's own socket would tell beside it is not worth waiting for: there is nobody
+            // to kill, and the directory is removed by the caller.
+            Ok(_) if connection.hears_all() => {}
             Ok(answer) => {
-                // Whatever it came to, what is left is removed and reset below.
+                // Whatever it came to, what is left is removed and reset.
                 connection.result_of(answer.text(0).unwrap_or_default(), unit)?;
             }
             Err(trouble) if trouble.is("systemd1.NoSuchUnit") => return Ok(()),
             Err(trouble) => return Err(trouble),
         }
         // One that failed stays loaded unless it is reset; CollectMode may have been configured.
-        connection.say("ResetFailedUnit", &[name])
+        match connection.call(MANAGER, "ResetFailedUnit", &[name]) {
+            Err(Trouble::Refused { .. }) | Ok(_) => Ok(()),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Has a process moved into the unit, or a cgroup below it: systemd may where the caller may not.
@@ -320,6 +379,12 @@ impl Systemd {
         let body = [Value::text(unit), Value::Text(format!("/{below}")), pids];
         self.open(PATIENCE)?.call(MANAGER, "AttachProcessesToUnit", &body).map(drop)
     }
+}
+
+/// Whether the process is in the unit's own cgroup of the unified hierarchy.
+fn is_in(unit: &str, pid: i32) -> bool {
+    let text = crate::host::read_proc(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    OwnCgroups::from_text(&text).v2().is_some_and(|path| path.rsplit('/').next() == Some(unit))
 }
 
 /// Properties that came later than systemd's first scopes; the files hold their values, and what an

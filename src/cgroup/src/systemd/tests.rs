@@ -16,12 +16,20 @@ fn unit() -> Unit {
 fn start(fake: &Fake) -> Result<(), Trouble> {
     let limit = Property::new("TasksMax", Value::U64(5));
     let cpus = Property::new("AllowedCPUs", Value::Array("y".into(), vec![Value::Byte(1)]));
-    fake.systemd().start(&unit(), 4242, &[limit, cpus])
+    fake.systemd().start(&unit(), 4242, &[limit, cpus], Hierarchy::V2)
 }
 
 /// As [`start`], with what was asked: `Hello` and `AddMatch` are there each time.
 fn started(greeting: Greeting, script: Vec<Reply>) -> (Result<(), String>, Vec<String>) {
-    let fake = Fake::new(greeting, 1, script);
+    started_over(1, greeting, script)
+}
+
+fn started_over(
+    connections: usize,
+    greeting: Greeting,
+    script: Vec<Reply>,
+) -> (Result<(), String>, Vec<String>) {
+    let fake = Fake::new(greeting, connections, script);
     let result = start(&fake).map_err(|trouble| trouble.to_string());
     let calls = Arc::clone(&fake.calls);
     drop(fake);
@@ -44,9 +52,41 @@ fn a_scope_is_there_when_its_job_is_done() {
 
 #[test]
 fn a_job_that_fails_leaves_nothing() {
-    let (result, calls) = started(Greeting::Usual, vec![Reply::Job("failed")]);
+    let (result, calls) = started_over(2, Greeting::Usual, vec![Reply::Job("failed")]);
     assert_eq!(result.unwrap_err(), "error starting unit x-y.scope: got \"failed\"");
-    assert_eq!(calls, ["StartTransientUnit x-y.scope", "StopUnit x-y.scope", "ResetFailedUnit x-y.scope"]);
+    let [start, hello, stop, reset] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!((start.as_str(), hello.as_str()), ("StartTransientUnit x-y.scope", "Hello"));
+    assert_eq!((stop.as_str(), reset.as_str()), ("StopUnit x-y.scope", "ResetFailedUnit x-y.scope"));
+}
+
+#[test]
+fn on_systemds_own_socket_a_scope_that_was_forgotten_has_failed() {
+    let unknown = Reply::Error("org.freedesktop.systemd1.NoSuchUnit", "Unit x-y.scope not loaded.");
+    let fake = Fake::private(3, vec![Reply::EndlessJob, unknown]);
+    let systemd = Systemd::at(Instance::User, fake.runtime_dir());
+    let before = Instant::now();
+    let pid = i32::try_from(std::process::id()).unwrap();
+    let trouble = systemd.start(&unit(), pid, &[], Hierarchy::V2).unwrap_err();
+    assert_eq!(trouble.to_string(), "error starting unit x-y.scope: got \"failed\"");
+    assert!(before.elapsed() < Duration::from_secs(10));
+    let calls = Arc::clone(&fake.calls);
+    drop(fake);
+    assert_eq!(
+        *calls.lock().unwrap(),
+        [
+            "StartTransientUnit x-y.scope",
+            "GetUnit x-y.scope",
+            "StopUnit x-y.scope",
+            "ResetFailedUnit x-y.scope"
+        ]
+    );
+}
+
+#[test]
+fn on_systemds_own_socket_a_stop_is_two_calls() {
+    let fake = Fake::private(1, vec![Reply::EndlessJob, Reply::Empty]);
+    Systemd::at(Instance::User, fake.runtime_dir()).stop("x-y.scope").unwrap();
+    assert_eq!(fake.calls(), ["StopUnit x-y.scope", "ResetFailedUnit x-y.scope"]);
 }
 
 #[test]
