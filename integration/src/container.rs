@@ -23,6 +23,7 @@ pub struct Container {
     /// Its bundle; config.json is written from it by [`Container::cmd`].
     pub bundle: Bundle,
     id: String,
+    global: Vec<String>,
     mounts_before: Vec<String>,
 }
 
@@ -60,7 +61,13 @@ impl Container {
         let bundle = Bundle::make(&scratch.dir("bundle"), &format!("/{}", scratch.name()));
         let id = scratch.name().to_owned();
         scratch.dir("root");
-        Container { runtime: runtime.clone(), scratch, bundle, id, mounts_before: leaks::mounts() }
+        let mounts_before = leaks::mounts();
+        Container { runtime: runtime.clone(), scratch, bundle, id, global: Vec::new(), mounts_before }
+    }
+
+    /// Every command gets this global flag from now on.
+    pub fn with_global(&mut self, flag: &str) {
+        self.global.push(flag.to_owned());
     }
 
     /// Container id; also the name of its cgroup.
@@ -87,7 +94,7 @@ impl Container {
     pub fn cmd_with<S: AsRef<OsStr>>(&self, global: &[&str], args: impl IntoIterator<Item = S>) -> Cmd {
         self.bundle.write();
         let cmd = Cmd::new(self.runtime.path()).cwd(self.bundle.dir());
-        cmd.args([OsStr::new("--root"), self.root().as_os_str()]).args(global).args(args)
+        cmd.args([OsStr::new("--root"), self.root().as_os_str()]).args(&self.global).args(global).args(args)
     }
 
     /// `COMMAND FLAGS... ID`.

@@ -27,5 +27,6 @@ mod ps;
 mod seccomp;
 mod security;
 mod stdio;
+mod systemd;
 mod terminal;
 mod update;

@@ -4,15 +4,18 @@
 //! down first. What was made here, and nothing else, is what removal removes (runtime-spec,
 //! runtime.md, delete).
 
+use std::cell::RefCell;
+
 use rustix::fs::{CWD, Mode as FileMode};
 use rustix::io::Errno;
 
 use crate::dir;
 use crate::error::Error;
 use crate::host::{Host, Mode, OwnCgroups};
-use crate::path::{CgroupPath, Layout, join};
+use crate::path::{CgroupPath, Layout, Scope, join};
 use crate::record::{Cgroup, CgroupDir, CgroupRecord, DirRecord, Owner};
 use crate::resources::FileWrite;
+use crate::systemd::Property;
 
 /// How often a parent that is being removed by somebody else is made again.
 const RACES: u32 = 10;
@@ -24,12 +27,17 @@ pub struct CreateOptions<'a> {
     pub rootless: bool,
     /// The writes that will follow.
     pub limits: &'a [FileWrite],
+    /// Properties of the scope, when systemd makes the cgroup.
+    pub properties: &'a [Property],
 }
 
 impl Cgroup {
     /// Makes the cgroup in every hierarchy. A cgroup that exists is taken only when nobody is
     /// inside and it is not frozen.
     pub fn create(host: &Host, path: &CgroupPath, options: CreateOptions<'_>) -> Result<Cgroup, Error> {
+        if let Some(scope) = path.scope() {
+            return Cgroup::create_scope(host, path, scope, options);
+        }
         let own = if path.is_relative() { OwnCgroups::read()? } else { OwnCgroups::default() };
         let looked;
         let host = if path.is_relative() && host.v1.iter().any(|m| m.root.is_none()) {
@@ -43,6 +51,8 @@ impl Cgroup {
             owner: Owner::Cgroupfs,
             rootless: options.rootless,
             dirs: Vec::with_capacity(host.v1.len() + 1),
+            unit: None,
+            birth: RefCell::new(None),
         };
         let tolerant = options.rootless && !path.is_explicit();
         for layout in path.layouts(host, &own) {
@@ -73,11 +83,13 @@ impl Cgroup {
             made: missing(&layout.mount, &layout.inner),
             controllers: layout.controllers,
         });
-        Ok(CgroupRecord { mode: host.mode, owner: Owner::Cgroupfs, rootless: true, dirs: dirs.collect() })
+        let unit = path.scope().map(Scope::record);
+        let owner = if unit.is_some() { Owner::Systemd } else { Owner::Cgroupfs };
+        Ok(CgroupRecord { mode: host.mode, owner, rootless: true, dirs: dirs.collect(), unit })
     }
 
     /// Removes what was made before `error`.
-    fn undo(&self, error: Error) -> Error {
+    pub(crate) fn undo(&self, error: Error) -> Error {
         match self.destroy() {
             Ok(()) => error,
             Err(also) => Error::Several(vec![error, also]),
@@ -86,7 +98,7 @@ impl Cgroup {
 
     /// A directory that was there before may be somebody else's. Only the hierarchies by which
     /// the container is frozen and killed are looked at; new ones are empty.
-    fn check_unused(&self) -> Result<(), Error> {
+    pub(crate) fn check_unused(&self) -> Result<(), Error> {
         let found = |dir: &CgroupDir| dir.record.made == 0;
         let unified = self.unified().filter(|d| found(d));
         let mut inside = 0;
@@ -112,7 +124,7 @@ fn missing(mount: &str, inner: &str) -> u32 {
 }
 
 /// Hierarchies that only group processes: the container works without them.
-fn is_optional(mode: Mode, layout: &Layout) -> bool {
+pub(crate) fn is_optional(mode: Mode, layout: &Layout) -> bool {
     match layout.controllers.as_slice() {
         [] => mode == Mode::Hybrid,
         [name] => name == "name=systemd" || name == "misc",
@@ -121,10 +133,10 @@ fn is_optional(mode: Mode, layout: &Layout) -> bool {
 }
 
 /// Makes the directory of one hierarchy, or leaves none.
-fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, Error> {
+pub(crate) fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, Error> {
     let path = join(&layout.mount, &layout.inner);
     let made = match mode {
-        Mode::V2 => make_unified(layout)?,
+        Mode::V2 => make_unified(layout, limits)?,
         Mode::V1 | Mode::Hybrid => make_dirs(&layout.mount, &layout.inner)?,
     };
     let mut dir = CgroupDir::new(DirRecord { controllers: layout.controllers.clone(), path, made });
@@ -140,7 +152,7 @@ fn make(mode: Mode, layout: &Layout, limits: &[FileWrite]) -> Result<CgroupDir, 
 }
 
 /// Makes `inner` below `mount` with its parents; returns how many components were made.
-fn make_dirs(mount: &str, inner: &str) -> Result<u32, Error> {
+pub(crate) fn make_dirs(mount: &str, inner: &str) -> Result<u32, Error> {
     if inner.is_empty() {
         return Ok(0);
     }
@@ -160,7 +172,7 @@ fn make_dirs(mount: &str, inner: &str) -> Result<u32, Error> {
 
 /// As [`make_dirs`], with every controller of the mount handed down to the new directory: limits
 /// may come later by update, and engines read the statistics of all.
-fn make_unified(layout: &Layout) -> Result<u32, Error> {
+fn make_unified(layout: &Layout, limits: &[FileWrite]) -> Result<u32, Error> {
     let (mount, inner) = (layout.mount.as_str(), layout.inner.as_str());
     let Some((parent, _)) = inner.rsplit_once('/').or_else(|| (!inner.is_empty()).then_some(("", inner)))
     else {
@@ -175,7 +187,9 @@ fn make_unified(layout: &Layout) -> Result<u32, Error> {
     // What the parent hands down it was handed itself, so one look covers all levels.
     let handed = read(&join(mount, parent), "cgroup.subtree_control").unwrap_or_default();
     let mut parents = 0;
-    if !covers(&handed, &available) {
+    // Below a threaded cgroup no controller of domains is handed down.
+    let maybe_threaded = !covers(&handed, &available);
+    if maybe_threaded {
         let mut level = String::new();
         hand_down(mount, &available);
         for name in parent.split('/').filter(|n| !n.is_empty()) {
@@ -185,10 +199,51 @@ fn make_unified(layout: &Layout) -> Result<u32, Error> {
             hand_down(&join(mount, &level), &available);
         }
     }
-    match make_dirs(mount, inner)? {
+    let made = match make_dirs(mount, inner)? {
         // Only this level: the parents counted above were made by this call too.
-        1 => Ok(parents + 1),
-        made => Ok(made),
+        1 => parents + 1,
+        made => made,
+    };
+    if maybe_threaded {
+        if let Err(error) = make_usable(&join(mount, inner), limits) {
+            let path = join(mount, inner);
+            let dir = CgroupDir::new(DirRecord { controllers: Vec::new(), path, made });
+            return Err(match dir.discard() {
+                Ok(()) => error,
+                Err(also) => Error::Several(vec![error, also]),
+            });
+        }
+    }
+    Ok(made)
+}
+
+/// Controllers that work for threads; the others are for whole domains (cgroups(7), "Thread mode").
+const THREADED: [&str; 4] = ["cpu", "cpuset", "perf_event", "pids"];
+
+/// A cgroup below a threaded one takes processes once it is threaded itself, and no limit of a domain
+/// controller. Where the type cannot be read there are no threaded cgroups: the root, Linux 4.13.
+fn make_usable(path: &str, limits: &[FileWrite]) -> Result<(), Error> {
+    const FILE: &str = "cgroup.type";
+    let Ok(found) = dir::read(CWD, &join(path, FILE)) else { return Ok(()) };
+    let found = found.trim();
+    if found == "domain" {
+        return Ok(());
+    }
+    let is_domain = |w: &&FileWrite| w.controller != "cgroup" && !THREADED.contains(&w.controller.as_ref());
+    if let Some(limit) = limits.iter().find(is_domain) {
+        return Err(Error::Threaded {
+            at: limit.at.clone().into_owned(),
+            path: path.to_owned(),
+            found: found.to_owned(),
+        });
+    }
+    match found {
+        "domain invalid" => dir::write(CWD, &join(path, FILE), "threaded").map_err(|errno| Error::Call {
+            call: "write",
+            path: join(path, FILE),
+            errno,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -199,7 +254,7 @@ fn covers(handed: &str, available: &str) -> bool {
 /// Turns controllers on in cgroup.subtree_control: all at once, else each that can be. One that
 /// cannot be (a parent with processes, no delegation) is missed, with its name, by the limit that
 /// needs it.
-fn hand_down(path: &str, controllers: &str) {
+pub(crate) fn hand_down(path: &str, controllers: &str) {
     const FILE: &str = "cgroup.subtree_control";
     let Ok(fd) = dir::open_write(CWD, &join(path, FILE)) else { return };
     let all: Vec<String> = controllers.split_whitespace().map(|c| format!("+{c}")).collect();

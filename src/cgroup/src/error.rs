@@ -5,6 +5,8 @@ use std::fmt;
 use creel_plan::names::{errno_name, errno_text};
 use rustix::io::Errno;
 
+use crate::systemd::Trouble;
+
 /// The configuration asks for something that no cgroup can hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalid {
@@ -64,6 +66,15 @@ pub enum Error {
         /// Why there is none.
         hint: &'static str,
     },
+    /// A limit for whole processes in a cgroup for threads.
+    Threaded {
+        /// Config path of the limit.
+        at: String,
+        /// Directory.
+        path: String,
+        /// Its cgroup.type.
+        found: String,
+    },
     /// A new memory limit lies below what is in use.
     BelowUsage {
         /// Config path of the limit.
@@ -111,8 +122,8 @@ pub enum Error {
     },
     /// Several removals did not work.
     Several(Vec<Error>),
-    /// `--systemd-cgroup`.
-    SystemdUnavailable,
+    /// systemd did not do what it was asked for.
+    Systemd(Trouble),
     /// Rootless, limits wanted, no permission.
     RootlessLimits(Box<Error>),
     /// `exec --cgroup` does not fit this container.
@@ -138,6 +149,7 @@ impl Error {
             Error::RootlessLimits(inner) => inner.errno(),
             Error::Invalid(_)
             | Error::NoController { .. }
+            | Error::Threaded { .. }
             | Error::BelowUsage { .. }
             | Error::NotMounted(_)
             | Error::Malformed { .. }
@@ -145,7 +157,7 @@ impl Error {
             | Error::Frozen
             | Error::FreezeTimeout { .. }
             | Error::Several(_)
-            | Error::SystemdUnavailable
+            | Error::Systemd(_)
             | Error::SubCgroup(_)
             | Error::NoCgroup(_) => None,
         }
@@ -158,7 +170,7 @@ impl Error {
 }
 
 /// `EACCES (permission denied)`.
-struct Named(Errno);
+pub(crate) struct Named(pub(crate) Errno);
 
 impl fmt::Display for Named {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -187,6 +199,12 @@ impl fmt::Display for Error {
                 write!(f, "{at}: cannot set {controller} limit: container could not join or create cgroup")?;
                 hinted(f, hint)
             }
+            Error::Threaded { at, path, found } => {
+                write!(
+                    f,
+                    "{at}: cannot enter cgroupv2 {path:?} with domain controllers: its type is {found:?}"
+                )
+            }
             Error::BelowUsage { at, limit, usage } => {
                 write!(f, "{at}: rejecting limit {limit} <= usage {usage}")
             }
@@ -210,9 +228,7 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
-            Error::SystemdUnavailable => {
-                f.write_str(".linux.cgroupsPath: systemd cgroup driver is not available in this build")
-            }
+            Error::Systemd(trouble) => write!(f, "systemd: {trouble}"),
             Error::RootlessLimits(inner) => write!(
                 f,
                 "rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {inner}"

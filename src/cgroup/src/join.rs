@@ -94,6 +94,18 @@ impl Cgroup {
     }
 }
 
+/// Where the directory lies that was opened for CLONE_INTO_CGROUP.
+pub fn path_of(dir: &OwnedFd) -> Result<String, Error> {
+    use std::os::fd::AsRawFd;
+    let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    let path = rustix::fs::readlink(link.as_str(), Vec::new()).map_err(|errno| Error::Call {
+        call: "readlink",
+        path: link,
+        errno,
+    })?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
 /// The sub-path for a hierarchy: one that names a controller of it, else one for all, else none.
 fn sub_path(dir: &CgroupDir, sub: &SubCgroups) -> String {
     let named = sub.iter().find(|(controllers, _)| controllers.iter().any(|c| dir.names(c)));

@@ -12,6 +12,7 @@
 //! admin-guide/cgroup-v2.
 
 mod create;
+mod delegate;
 pub mod devices;
 mod dir;
 mod error;
@@ -23,14 +24,16 @@ mod processes;
 mod record;
 mod remove;
 mod resources;
+mod scope;
 pub mod stats;
+pub mod systemd;
 mod update;
 mod write;
 
 pub use create::CreateOptions;
 pub use error::{Error, Invalid};
 pub use host::{Hierarchy, Host, Mode, Mount, OwnCgroups};
-pub use join::{Join, SubCgroups};
-pub use path::{CgroupPath, Layout};
-pub use record::{Cgroup, CgroupRecord, DirRecord, Owner};
+pub use join::{Join, SubCgroups, path_of};
+pub use path::{CgroupPath, Layout, Scope};
+pub use record::{Cgroup, CgroupRecord, DirRecord, Owner, UnitRecord};
 pub use resources::{FileWrite, IfMissing, plan_writes};

@@ -5,7 +5,7 @@
 
 use crate::error::Error;
 use crate::host::{Host, Mount, OwnCgroups};
-use crate::record::Owner;
+use crate::systemd::{Systemd, Unit};
 
 /// The configured cgroup, not yet bound to a hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,19 @@ pub struct CgroupPath {
     absolute: bool,
     /// From the configuration, not made up from the container id.
     explicit: bool,
+    /// The unit whose cgroup this is.
+    scope: Option<Scope>,
+}
+
+/// A scope, and who is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Whose systemd.
+    pub systemd: Systemd,
+    /// The scope.
+    pub unit: Unit,
+    /// Cgroup below the scope's that holds the container (`run.oci.systemd.subgroup`); may be empty.
+    pub below: String,
 }
 
 /// The container's directory in one hierarchy.
@@ -31,14 +44,29 @@ pub struct Layout {
 
 impl CgroupPath {
     /// Reads `.linux.cgroupsPath`; an empty one means `id`, relative.
-    pub fn parse(cgroups_path: &str, id: &str, owner: Owner) -> Result<CgroupPath, Error> {
-        match owner {
-            Owner::Systemd => return Err(Error::SystemdUnavailable),
-            Owner::Cgroupfs => {}
-        }
+    pub fn parse(cgroups_path: &str, id: &str) -> CgroupPath {
         let explicit = !cgroups_path.is_empty();
         let text = if explicit { cgroups_path } else { id };
-        Ok(CgroupPath { inner: clean(text), absolute: text.starts_with('/'), explicit })
+        CgroupPath { inner: clean(text), absolute: text.starts_with('/'), explicit, scope: None }
+    }
+
+    /// Reads `.linux.cgroupsPath` as `slice:prefix:name`. A user's systemd is asked where its slices
+    /// are. `below` is the name of a cgroup in the scope's that is to hold the container, or empty.
+    pub fn parse_scope(
+        cgroups_path: &str,
+        id: &str,
+        below: &str,
+        systemd: Systemd,
+    ) -> Result<CgroupPath, Error> {
+        let unit = Unit::parse(cgroups_path, id)?;
+        let below = clean(below);
+        let inner = join(&systemd.place(&unit)?, &below);
+        Ok(CgroupPath { inner, absolute: true, explicit: true, scope: Some(Scope { systemd, unit, below }) })
+    }
+
+    /// The scope, when systemd makes the cgroup.
+    pub(crate) fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
     }
 
     /// Whether [`CgroupPath::layouts`] needs the cgroups of this process.
@@ -128,6 +156,7 @@ pub(crate) fn clean(path: &str) -> String {
 #[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use super::*;
+    use crate::systemd::Instance;
 
     fn mount(controllers: &[&str], point: &str, root: &str) -> Mount {
         Mount {
@@ -148,7 +177,7 @@ mod tests {
 
     fn dirs(path: &str, host: &Host) -> Vec<String> {
         let own = OwnCgroups::from_text("2:cpu,cpuacct:/user/me\n3:memory:/docker/x/y\n0::/a/b\n");
-        let path = CgroupPath::parse(path, "web", Owner::Cgroupfs).unwrap();
+        let path = CgroupPath::parse(path, "web");
         path.layouts(host, &own).iter().map(|l| format!("{}/{}", l.mount, l.inner)).collect()
     }
 
@@ -171,7 +200,7 @@ mod tests {
     #[test]
     fn empty_path_is_the_container_id() {
         assert_eq!(dirs("", &hybrid()), ["/cg/cpu/user/me/web", "/cg/memory/y/web", "/cg/unified/web"]);
-        assert!(!CgroupPath::parse("", "web", Owner::Cgroupfs).unwrap().is_explicit());
+        assert!(!CgroupPath::parse("", "web").is_explicit());
     }
 
     #[test]
@@ -195,8 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn systemd_paths_are_refused_by_this_build() {
-        let error = CgroupPath::parse("a.slice:b:c", "web", Owner::Systemd).unwrap_err();
-        assert!(error.to_string().contains("systemd cgroup driver is not available in this build"));
+    fn a_scope_lies_in_its_slice() {
+        let inner = |path: &str, below: &str| {
+            let systemd = Systemd::of(Instance::System);
+            CgroupPath::parse_scope(path, "web", below, systemd).map(|path| path.inner)
+        };
+        assert_eq!(inner("", "").unwrap(), "system.slice/creel-web.scope");
+        assert_eq!(inner("a-b.slice:x:y", "").unwrap(), "a.slice/a-b.slice/x-y.scope");
+        assert_eq!(inner("-.slice:x:y", "/in/../inner").unwrap(), "x-y.scope/inner");
+        assert!(inner("/a", "").is_err());
     }
 }

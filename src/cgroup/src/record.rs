@@ -1,6 +1,6 @@
 //! The container's cgroup as a value, and what state.json keeps of it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::dir;
 use crate::error::Error;
 use crate::host::Mode;
+use crate::resources::FileWrite;
+use crate::systemd::{Instance, Placeholder};
 
 /// Who makes and removes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +18,7 @@ use crate::host::Mode;
 pub enum Owner {
     /// creel itself.
     Cgroupfs,
-    /// systemd, asked over D-Bus; this build refuses it.
+    /// systemd, asked over D-Bus.
     Systemd,
 }
 
@@ -33,6 +35,21 @@ pub struct CgroupRecord {
     pub rootless: bool,
     /// One directory per hierarchy; none when a rootless container got no cgroup.
     pub dirs: Vec<DirRecord>,
+    /// systemd's unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitRecord>,
+}
+
+/// The scope of the container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRecord {
+    /// `docker-1234.scope`
+    pub name: String,
+    /// Whose systemd has it.
+    pub instance: Instance,
+    /// Cgroup below the unit's that holds the container; may be empty.
+    #[serde(default)]
+    pub below: String,
 }
 
 impl CgroupRecord {
@@ -69,6 +86,18 @@ pub struct Cgroup {
     pub(crate) owner: Owner,
     pub(crate) rootless: bool,
     pub(crate) dirs: Vec<CgroupDir>,
+    pub(crate) unit: Option<UnitRecord>,
+    /// Until init is in the scope.
+    pub(crate) birth: RefCell<Option<Birth>>,
+}
+
+/// The time between the birth of a scope and that of init.
+#[derive(Debug)]
+pub(crate) struct Birth {
+    /// Keeps the scope alive.
+    pub(crate) placeholder: Placeholder,
+    /// Limits that leave no room for the placeholder.
+    pub(crate) later: Vec<FileWrite>,
 }
 
 #[derive(Debug)]
@@ -76,12 +105,14 @@ pub(crate) struct CgroupDir {
     pub(crate) record: DirRecord,
     /// Made by this very command, so nothing is in it and nothing was attached to it.
     pub(crate) fresh: bool,
+    /// systemd may have attached programs of its own.
+    pub(crate) by_systemd: bool,
     fd: OnceCell<OwnedFd>,
 }
 
 impl CgroupDir {
     pub(crate) fn new(record: DirRecord) -> Self {
-        CgroupDir { record, fresh: false, fd: OnceCell::new() }
+        CgroupDir { record, fresh: false, by_systemd: false, fd: OnceCell::new() }
     }
 
     pub(crate) fn is_unified(&self) -> bool {
@@ -126,6 +157,7 @@ impl Cgroup {
             owner: self.owner,
             rootless: self.rootless,
             dirs: self.dirs.iter().map(|d| d.record.clone()).collect(),
+            unit: self.unit.clone(),
         }
     }
 
@@ -136,6 +168,8 @@ impl Cgroup {
             owner: record.owner,
             rootless: record.rootless,
             dirs: record.dirs.iter().cloned().map(CgroupDir::new).collect(),
+            unit: record.unit.clone(),
+            birth: RefCell::new(None),
         }
     }
 

@@ -26,6 +26,9 @@ impl Cgroup {
 
     /// As [`Cgroup::destroy`] with another deadline, which all hierarchies share.
     pub fn destroy_within(&self, deadline: Duration) -> Result<(), Error> {
+        // A scope keeps its placeholder no longer than itself.
+        self.birth.take();
+        self.stop_unit();
         let mut errors = Vec::new();
         let mut busy = Vec::new();
         for dir in self.dirs.iter().filter(|d| d.record.made > 0) {

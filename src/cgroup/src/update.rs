@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::host::Hierarchy;
 use crate::record::Cgroup;
 use crate::resources::{FileWrite, IfMissing, plan_writes, set};
+use crate::systemd;
 
 const CPU_MAX: &str = "cpu.max";
 const MEMORY_MAX: &str = "memory.max";
@@ -19,11 +20,17 @@ impl Cgroup {
     /// Puts the limits that `resources` names into force. Device rules stay as they are. When the
     /// kernel refuses one, those before it get their old values again.
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
-        let writes = self.plan_update(resources)?;
+        let mut writes = self.plan_update(resources)?;
+        if self.is_systemds() {
+            systemd::round_quota(&mut writes);
+            // systemd lowers a limit below what is in use without asking.
+            self.check_usages(&writes)?;
+        }
         let old: Vec<FileWrite> = writes.iter().rev().filter_map(|write| self.in_force(write)).collect();
-        let result = self.apply(&writes);
+        let result = self.set_properties(&writes).and_then(|()| self.apply(&writes));
         if result.is_err() {
             // The refusal is what counts.
+            self.set_properties(&old).ok();
             for group in old.chunk_by(|a, b| a.controller == b.controller) {
                 self.apply(group).ok();
             }
@@ -36,6 +43,8 @@ impl Cgroup {
         let mut whole = resources.clone();
         let mut named_limit = true;
         match hierarchy {
+            // systemd takes the two together, and the file needs no second thought.
+            Hierarchy::V1 if self.is_systemds() => self.fill_quota_and_period(&mut whole)?,
             Hierarchy::V1 => {}
             Hierarchy::V2 => {
                 if let Some(cpu) = whole.cpu.as_mut().filter(|cpu| is_half(cpu)) {
@@ -52,6 +61,16 @@ impl Cgroup {
         let mut writes = plan_writes(&whole, hierarchy)?;
         writes.retain(|write| named_limit || write.file != MEMORY_MAX);
         Ok(writes)
+    }
+
+    /// v1: the half of quota and period that was not named, as it is in force.
+    fn fill_quota_and_period(&self, resources: &mut Resources) -> Result<(), Error> {
+        const QUOTA: &str = "cpu.cfs_quota_us";
+        const PERIOD: &str = "cpu.cfs_period_us";
+        let Some(cpu) = resources.cpu.as_mut().filter(|cpu| is_half(cpu)) else { return Ok(()) };
+        let (quota, period) = (self.value("cpu", QUOTA)?, self.value("cpu", PERIOD)?);
+        other_half(cpu, &format!("{} {}", quota.trim(), period.trim()))
+            .ok_or_else(|| self.malformed("cpu", QUOTA, quota))
     }
 
     fn value(&self, controller: &str, file: &str) -> Result<String, Error> {
@@ -123,6 +142,7 @@ mod tests {
             owner: Owner::Cgroupfs,
             rootless: false,
             dirs: vec![DirRecord { controllers: Vec::new(), path, made: 0 }],
+            unit: None,
         });
         let writes = cgroup.plan_update(&serde_json::from_str(json).unwrap())?;
         Ok(writes.iter().map(FileWrite::to_string).collect())

@@ -22,7 +22,20 @@ impl Cgroup {
                     hint: self.why_no_controller(),
                 });
             };
-            dir.apply(group, self.mode)?;
+            match self.put_off(group) {
+                None => dir.apply(group, self.mode)?,
+                Some(rest) => dir.apply(&rest, self.mode)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses limits that were to be refused below what is in use.
+    pub(crate) fn check_usages(&self, writes: &[FileWrite]) -> Result<(), Error> {
+        for write in writes {
+            if let (Some(limit), Some(dir)) = (write.above_usage, self.controller(&write.controller)) {
+                dir.check_usage(write, limit)?;
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use creel_cgroup::{CgroupPath, FileWrite, Host, IfMissing, Mode, OwnCgroups, Owner, devices, plan_writes};
+use creel_cgroup::{CgroupPath, FileWrite, Host, IfMissing, Mode, OwnCgroups, devices, plan_writes};
 use creel_plan::spec::Resources;
 use serde_json::{Value, json};
 
@@ -133,7 +133,7 @@ fn printed(case: &Case) -> String {
     let mut text = format!("{:?}, own cgroups:\n", case.host.mode);
     case.own.lines().for_each(|line| writeln!(text, "  {line}").unwrap());
     writeln!(text, "path {:?}\n", case.path).unwrap();
-    let path = CgroupPath::parse(case.path, "web", Owner::Cgroupfs).unwrap();
+    let path = CgroupPath::parse(case.path, "web");
     for layout in path.layouts(&case.host, &OwnCgroups::from_text(case.own)) {
         let controllers =
             if layout.controllers.is_empty() { "unified".into() } else { layout.controllers.join(",") };

@@ -5,7 +5,7 @@ mod common;
 
 use common::{inside, is_root, name, resources, skip};
 use creel_cgroup::devices::plan_rules;
-use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Error, Host, Owner, plan_writes};
+use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Error, Host, plan_writes};
 use rustix::process::Signal;
 
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -24,8 +24,8 @@ macro_rules! host {
 }
 
 fn create(host: &Host, path: &str, rootless: bool) -> Result<Cgroup, Error> {
-    let parsed = CgroupPath::parse(path, &name(), Owner::Cgroupfs).unwrap();
-    Cgroup::create(host, &parsed, CreateOptions { rootless, limits: &[] })
+    let parsed = CgroupPath::parse(path, &name());
+    Cgroup::create(host, &parsed, CreateOptions { rootless, ..CreateOptions::default() })
 }
 
 #[test]

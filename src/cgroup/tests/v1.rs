@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Scratch, Shell, name, resources, skip, v1_host};
 use creel_cgroup::devices::plan_rules;
-use creel_cgroup::{Cgroup, CgroupPath, CgroupRecord, CreateOptions, Error, Hierarchy, Host, Mode, Owner};
+use creel_cgroup::{Cgroup, CgroupPath, CgroupRecord, CreateOptions, Error, Hierarchy, Host, Mode};
 use rustix::process::Signal;
 
 const V1: Hierarchy = Hierarchy::V1;
@@ -409,7 +409,7 @@ fn oom_kills_are_counted() {
 fn relative_paths_lie_below_the_own_cgroup_of_each_controller() {
     let host = host!();
     let id = name();
-    let path = CgroupPath::parse("", &id, Owner::Cgroupfs).unwrap();
+    let path = CgroupPath::parse("", &id);
     let cgroup = Cgroup::create(&host, &path, CreateOptions::default()).unwrap();
     let record = cgroup.record();
     cgroup.destroy().unwrap();

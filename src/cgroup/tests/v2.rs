@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use common::{Scratch, Shell, V2_VIEW, inside, is_root, name, resources, skip};
 use creel_cgroup::devices::plan_rules;
-use creel_cgroup::{Cgroup, CgroupRecord, Hierarchy, Host, Mode};
+use creel_cgroup::{Cgroup, CgroupPath, CgroupRecord, CreateOptions, Hierarchy, Host, Mode, plan_writes};
 use rustix::process::Signal;
 
 const V2: Hierarchy = Hierarchy::V2;
@@ -185,4 +185,87 @@ fn device_program_decides_and_is_replaced() {
     assert_eq!(shell.run("(true 3>>/dev/kmsg)"), 0);
     let dir = fs::File::open(scratch.dir("")).unwrap();
     assert_eq!(creel_sys::bpf::prog_query(dir.as_fd()).unwrap().len(), 1);
+}
+
+#[test]
+fn below_threads_a_cgroup_is_for_threads() {
+    let host = host!("below_threads_a_cgroup_is_for_threads");
+    let top = format!("/sys/fs/cgroup/{}", name());
+    fs::create_dir(&top).unwrap();
+    fs::create_dir(format!("{top}/threads")).unwrap();
+    fs::write(format!("{top}/threads/cgroup.type"), "threaded").unwrap();
+    assert_eq!(fs::read_to_string(format!("{top}/cgroup.type")).unwrap(), "domain threaded\n");
+    let below = top.trim_start_matches("/sys/fs/cgroup");
+
+    let scratch = Scratch::at(&host, format!("{below}/web")).unwrap();
+    assert_eq!(scratch.read("", "cgroup.type"), "threaded");
+    scratch.cgroup.destroy().unwrap();
+
+    // What is counted per process is not to be had there.
+    let path = CgroupPath::parse(&format!("{below}/web"), "unused");
+    for (json, is_refused) in [
+        (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":0}]}"#, true),
+        (r#"{"memory":{"limit":1000000}}"#, true),
+        (r#"{"pids":{"limit":5},"cpu":{"shares":5,"cpus":"0"}}"#, false),
+    ] {
+        let limits = plan_writes(&resources(json), V2).unwrap();
+        let options = CreateOptions { limits: &limits, ..CreateOptions::default() };
+        match Cgroup::create(&host, &path, options) {
+            Ok(cgroup) => {
+                assert!(!is_refused, "{json}");
+                cgroup.destroy().unwrap();
+            }
+            Err(error) => {
+                let words = error.to_string();
+                assert!(is_refused && words.contains("with domain controllers"), "{json}: {words}");
+                assert!(words.ends_with("its type is \"domain invalid\""), "{words}");
+            }
+        }
+        assert!(!fs::exists(format!("{top}/web")).unwrap(), "{json}");
+    }
+    fs::remove_dir(format!("{top}/threads")).unwrap();
+    fs::remove_dir(&top).unwrap();
+}
+
+fn owner(path: &str) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path).unwrap();
+    (meta.uid(), meta.gid())
+}
+
+#[test]
+fn what_is_for_delegation_is_given_away_and_limits_are_not() {
+    let host = host!("what_is_for_delegation_is_given_away_and_limits_are_not");
+    let scratch = Scratch::new(&host);
+    let dir = scratch.dir("");
+    scratch.cgroup.give_to(12345).unwrap();
+    for file in ["", "/cgroup.procs", "/cgroup.threads", "/cgroup.subtree_control"] {
+        assert_eq!(owner(&format!("{dir}{file}")), (12345, 0), "{file}");
+    }
+    for file in ["/cgroup.freeze", "/cgroup.max.depth"] {
+        assert_eq!(owner(&format!("{dir}{file}")), (0, 0), "{file}");
+    }
+}
+
+#[test]
+fn init_is_moved_into_the_delegated_cgroup() {
+    let host = host!("init_is_moved_into_the_delegated_cgroup");
+    let scratch = Scratch::new(&host);
+    let shell = Shell::new();
+    scratch.add(shell.pid());
+    let pid = i32::try_from(shell.pid()).unwrap();
+    for bad in ["..", "a/../../b", "", "/", "."] {
+        let error = scratch.cgroup.delegate_below(bad, pid, (1, 2)).unwrap_err().to_string();
+        assert!(error.starts_with("bad delegated cgroup"), "{error}");
+    }
+    scratch.cgroup.delegate_below("/given/away", pid, (12345, 6789)).unwrap();
+    let below = format!("{}/given/away", scratch.dir(""));
+    assert_eq!(fs::read_to_string(format!("{below}/cgroup.procs")).unwrap().trim(), pid.to_string());
+    assert_eq!(owner(&below), (12345, 6789));
+    assert_eq!(owner(&format!("{below}/cgroup.procs")), (12345, 6789));
+    assert_eq!(owner(&scratch.dir("")), (0, 0));
+    // Removal takes what is below along.
+    drop(shell);
+    scratch.cgroup.destroy().unwrap();
+    assert!(!scratch.exists());
 }

@@ -7,10 +7,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use creel_cgroup::{
-    Cgroup, CgroupPath, CgroupRecord, CreateOptions, FileWrite, Host, Mode, Owner, devices, plan_writes,
-};
-use creel_jail::{CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
+use creel_cgroup::Cgroup;
+use creel_jail::{Attach, Child, Failed, InitResources, Setup};
 use creel_plan::annotations;
 use creel_plan::facts::{HostFacts, Request};
 use creel_plan::names::NamespaceKind;
@@ -19,14 +17,15 @@ use creel_plan::steps::{HookStep, OldGroups, Plan};
 use creel_seccomp::Program;
 
 use crate::filter::Filter;
+use crate::placement::{self, Placement};
 use crate::protect::protect_own_binary;
 use crate::resctrl;
 use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
-use crate::store::{CGROUP, EXEC, INIT, STATE, StateDir};
+use crate::store::{EXEC, INIT, STATE, StateDir};
 use crate::undo::Undo;
-use crate::{CreateRequest, Error, Rootless, Runtime, inherit};
+use crate::{CreateRequest, Error, Runtime, inherit};
 
 /// What comes after the container is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +62,8 @@ pub struct Draft {
     pub spec: Spec,
     /// The decision.
     pub plan: Plan,
-    facts: HostFacts,
+    /// The machine and the user.
+    pub facts: HostFacts,
     filter: Option<Filter>,
 }
 
@@ -107,7 +107,8 @@ impl Draft {
         Ok(Draft { spec, plan: planned.plan, facts, filter })
     }
 
-    fn resources(&self) -> Option<&Resources> {
+    /// `.linux.resources`
+    pub fn resources(&self) -> Option<&Resources> {
         self.spec.linux.as_ref().and_then(|l| l.resources.as_ref())
     }
 
@@ -221,12 +222,15 @@ pub fn make<'a>(
         crate::notify::make_directory(dir)?;
     }
 
-    let planned = plan_cgroup(runtime, request, draft)?;
-    let cgroup = undo.cgroup(make_cgroup(runtime, draft, dir, &planned)?);
+    let placement = Placement::plan(runtime, request, draft)?;
+    let cgroup = undo.cgroup(placement.make(dir)?);
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
-    cgroup.apply(&planned.writes)?;
-    cgroup.apply_devices(&planned.rules)?;
-    let host = planned.host;
+    cgroup.apply(&placement.writes)?;
+    cgroup.apply_devices(&placement.rules)?;
+    if let Some(uid) = placement::owner(&draft.spec, plan) {
+        cgroup.give_to(uid)?;
+    }
+    let host = placement.host;
 
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
     let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
@@ -242,7 +246,7 @@ pub fn make<'a>(
     let mut resources = InitResources {
         joins: creel_jail::open_joins(&plan.host.joins)?,
         cgroup_tasks: cgroup.join_fds()?,
-        cgroup_view: cgroup_view(&host, &state.cgroup, plan),
+        cgroup_view: placement::view(&host, &state.cgroup, plan),
         filter: draft.filter.as_ref().map(|filter| jail_filter(&filter.compiled.program)),
         gate: if then == Then::Wait { Some(dir.make_gate()?) } else { None },
         ..InitResources::default()
@@ -250,10 +254,18 @@ pub fn make<'a>(
     refuse_sysctls_of_the_host(&draft.spec, &resources)?;
     creel_jail::open_sources(plan, &mut resources)?;
     let hooks = hook_state(&state, 0);
-    let setup = Setup { plan, resources, state: hooks.clone(), cgroup: Cgroup::clone_into(&cgroup)? };
+    let attach = |pid| placement::attach(&cgroup, &state.cgroup.dirs, pid);
+    let setup = Setup {
+        plan,
+        resources,
+        state: hooks.clone(),
+        cgroup: Cgroup::clone_into(&cgroup)?,
+        attach: cgroup.is_systemds().then_some(Attach(&attach)),
+    };
     // The stages in runc's words: what its users look for in a debug log.
     tracing::debug!("nsexec container setup: clone init with its namespaces");
     let mut child = creel_jail::spawn(setup)?;
+    cgroup.settle()?;
     if let (Some(group), Some(rdt), Some(root)) = (&state.resctrl, rdt, resctrl::root()) {
         group.add(child.pid())?;
         group.limit(&root, rdt)?;
@@ -264,6 +276,11 @@ pub fn make<'a>(
         .until_ready(&plan.host.create_runtime, &hooks, &mut |pid, fd| agent.send(pid, "creating", fd))
         .map_err(|failed| explain_death(failed, &cgroup))?;
 
+    if let Some(name) = draft.spec.annotations.get(placement::DELEGATED) {
+        // The cgroup namespace exists: what init moves into is below its root.
+        let owner = placement::host_ids(&draft.spec, 0, 0).unwrap_or_default();
+        cgroup.delegate_below(name, child.pid(), owner)?;
+    }
     let mut console = child.take_console();
     if let (Some(socket), Some(master)) = (&console_socket, console.take_if(|_| console_socket.is_some())) {
         socket.send(crate::console::name(&master).as_bytes(), master.as_fd())?;
@@ -304,59 +321,6 @@ fn refuse_sysctls_of_the_host(spec: &Spec, resources: &InitResources) -> Result<
     Ok(())
 }
 
-/// Where the cgroup lies and what is written into it.
-struct PlannedCgroup {
-    host: Host,
-    path: CgroupPath,
-    writes: Vec<FileWrite>,
-    rules: Vec<devices::Rule>,
-}
-
-/// Makes the directories, after they were noted; none with `--cgroup-manager disabled`, where the
-/// container stays in the caller's.
-fn make_cgroup(
-    runtime: &Runtime,
-    draft: &Draft,
-    dir: &StateDir,
-    planned: &PlannedCgroup,
-) -> Result<Cgroup, Error> {
-    let PlannedCgroup { host, path, writes, rules: _ } = planned;
-    if runtime.no_cgroup {
-        if let Some(write) = writes.first() {
-            let why = "a limit needs a cgroup, and --cgroup-manager disabled makes none";
-            return Err(creel_plan::Invalid::new(write.at.as_ref(), why).into());
-        }
-        let (mode, owner) = (host.mode, Owner::Cgroupfs);
-        return Ok(Cgroup::from_record(&CgroupRecord { mode, owner, rootless: true, dirs: Vec::new() }));
-    }
-    let intended = serde_json::to_vec(&Cgroup::intended(host, path)?)
-        .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
-    dir.write_early(CGROUP, &intended)?;
-    let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: writes };
-    Ok(Cgroup::create(host, path, options)?)
-}
-
-fn plan_cgroup(runtime: &Runtime, request: &CreateRequest, draft: &Draft) -> Result<PlannedCgroup, Error> {
-    let host = Host::detect()?;
-    let owner = if runtime.systemd_cgroup { Owner::Systemd } else { Owner::Cgroupfs };
-    let configured = draft.spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
-    let path = CgroupPath::parse(configured, &request.id, owner)?;
-    let none = Resources::default();
-    let resources = draft.resources().unwrap_or(&none);
-    let writes = plan_writes(resources, host.mode.hierarchy())?;
-    let rules = devices::plan_rules(resources)?;
-    Ok(PlannedCgroup { host, path, writes, rules })
-}
-
-/// Whether cgroups that cannot be made are forgiven.
-fn is_rootless(runtime: &Runtime, facts: &HostFacts) -> bool {
-    match runtime.rootless {
-        Rootless::Yes => true,
-        Rootless::No => false,
-        Rootless::Auto => facts.is_rootless() || facts.in_user_namespace,
-    }
-}
-
 fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
     let Draft { spec, plan, .. } = draft;
     let filter = draft.filter.as_ref().map(|filter| &filter.compiled);
@@ -391,7 +355,7 @@ fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
     }
 }
 
-fn namespaces(spec: &Spec) -> impl Iterator<Item = (NamespaceKind, bool)> + '_ {
+pub fn namespaces(spec: &Spec) -> impl Iterator<Item = (NamespaceKind, bool)> + '_ {
     let all = spec.linux.as_ref().map_or(&[][..], |l| &l.namespaces);
     all.iter().filter_map(|n| Some((NamespaceKind::from_word(&n.r#type)?, n.path.is_empty())))
 }
@@ -424,44 +388,6 @@ pub fn jail_filter(program: &Program) -> creel_jail::Filter {
         k: i.k,
     };
     creel_jail::Filter { program: program.filter.iter().map(instruction).collect(), flags: program.flags }
-}
-
-/// What a mount of type cgroup will show.
-fn cgroup_view(host: &Host, record: &CgroupRecord, plan: &Plan) -> CgroupView {
-    let namespaced = plan.init.enter.cgroup_namespace;
-    if host.mode == Mode::V2 {
-        return record
-            .dirs
-            .first()
-            .map_or(CgroupView::None, |dir| CgroupView::V2 { path: PathBuf::from(&dir.path), namespaced });
-    }
-    let hierarchies = host
-        .v1
-        .iter()
-        .filter_map(|mount| {
-            let dir = record.dirs.iter().find(|dir| dir.controllers == mount.controllers)?;
-            let name = mount.point.rsplit('/').next()?.to_string();
-            Some(V1Hierarchy {
-                name,
-                parameters: v1_parameters(&mount.controllers),
-                path: PathBuf::from(&dir.path),
-            })
-        })
-        .collect();
-    CgroupView::V1 { hierarchies, namespaced }
-}
-
-/// Mount parameters of a v1 hierarchy; one without controllers needs `none` (cgroups(7)).
-fn v1_parameters(controllers: &[String]) -> Vec<(String, Option<String>)> {
-    let mut parameters = Vec::new();
-    if controllers.iter().all(|c| c.starts_with("name=")) {
-        parameters.push(("none".to_string(), None));
-    }
-    parameters.extend(controllers.iter().map(|c| match c.split_once('=') {
-        Some((key, value)) => (key.to_string(), Some(value.to_string())),
-        None => (c.clone(), None),
-    }));
-    parameters
 }
 
 /// A killed init is often the memory limit's victim: the cgroup knows.

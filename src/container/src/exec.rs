@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
-use creel_jail::Filter;
 use creel_jail::InitResources;
 use creel_jail::join::{JoinPlan, JoinSetup, open_init, spawn};
+use creel_jail::{Attach, Filter};
 use creel_plan::build::{ProcessContext, plan_affinity, plan_console, plan_process};
 use creel_plan::names::NamespaceKind;
 use creel_plan::ranges::Ranges;
@@ -52,11 +52,17 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     let signals = if request.detach { None } else { Some(Signals::block()?) };
     let resources =
         InitResources { cgroup_tasks: joined.tasks, filter: filter(&container)?, ..InitResources::default() };
+    let attach = |pid| {
+        let into = joined.into.as_ref().map(creel_cgroup::path_of).transpose();
+        let attached = into.and_then(|into| cgroup.attach_by_systemd(&into.unwrap_or_default(), pid));
+        attached.map_err(|e| creel_jail::Failed::said(e.to_string()))
+    };
     let setup = JoinSetup {
         plan: &plan,
         init: pidfd.as_fd(),
         resources,
         cgroup: joined.into.as_ref().map(AsFd::as_fd),
+        attach: cgroup.is_systemds().then_some(Attach(&attach)),
     };
     let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
     // In runc's words, as in `create`.

@@ -27,6 +27,7 @@ mod inherit;
 mod kill;
 mod notify;
 mod pause;
+mod placement;
 mod protect;
 mod ps;
 mod relay;

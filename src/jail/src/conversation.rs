@@ -1,6 +1,7 @@
 //! The conversation between the host and a child it cloned.
 //!
 //! ```text
+//!   first ◀─── Placed ─────────────────── host     only when born outside its cgroup
 //!   stage ──── Born(pid) ───────────────▶ host     only with a stage
 //!   init  ◀─── Mapped ─────────────────── host     only with a new user namespace
 //!   init  ──── Network ─────────────────▶ host     only with network devices to move
@@ -71,6 +72,8 @@ pub enum Order {
     Start,
     /// Wait at the exec fifo.
     Wait,
+    /// Somebody else has put the child into its cgroup.
+    Placed,
 }
 
 /// One end of the conversation.
@@ -140,6 +143,7 @@ impl Channel {
                 2 => Ok(Order::Proceed),
                 3 => Ok(Order::Start),
                 4 => Ok(Order::Wait),
+                5 => Ok(Order::Placed),
                 _ => Err(Errno::PROTO),
             },
         }

@@ -23,7 +23,7 @@ use crate::error::{Failed, Process, Step, StepError};
 use crate::init::{self, InitResources, join_cgroup, talk};
 use crate::process::Program;
 use crate::rooted::Root;
-use crate::spawn::{leave, meet};
+use crate::spawn::{Attach, clone_into, leave, meet, place, wait_for_cgroup};
 
 /// Everything to do for `exec`.
 #[derive(Debug)]
@@ -59,11 +59,13 @@ pub struct JoinSetup<'a> {
     pub resources: InitResources,
     /// cgroup v2 directory that the process is born into.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Puts it there when the kernel does not let this process.
+    pub attach: Option<Attach<'a>>,
 }
 
 /// Clones the process.
 pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
-    let JoinSetup { plan, init, resources, cgroup } = setup;
+    let JoinSetup { plan, init, resources, cgroup, attach } = setup;
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
@@ -72,12 +74,14 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
     if !user && for_children != 0 {
         setns(init, for_children, &alone).map_err(|errno| Failed::host("setns(pid namespace)", errno))?;
     }
-    let forked = clone3(0, cgroup, &alone).map_err(|errno| Failed::host("clone3", errno))?;
+    let (forked, outside) =
+        clone_into(0, cgroup, attach, &alone).map_err(|errno| Failed::host("clone3", errno))?;
     let (pid, pidfd) = match forked {
         Forked::Child => {
             drop(host_end);
             let preserved = plan.process.exec.preserve_fds;
-            let error = match resources.close_the_rest(preserved, &child_end, &[init]) {
+            let closed = resources.close_the_rest(preserved, &child_end, &[init]);
+            let error = match closed.and_then(|()| wait_for_cgroup(outside, &child_end)) {
                 Err(error) => error,
                 Ok(()) => child(plan, init, &resources, user, &child_end, &alone),
             };
@@ -87,6 +91,9 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
     };
     drop(child_end);
     drop(resources);
+    if outside {
+        place(attach, pid, &pidfd, &host_end)?;
+    }
     let (pid, pidfd) = if user {
         // The process proper is the first child's sibling.
         meet(pid, &pidfd, &host_end, |e| own_failure(Process::Exec, &e))?

@@ -28,4 +28,4 @@ pub use error::{Failed, Process, StepError, errno_words};
 pub use hooks::{HookFailed, HookOutput, HookState, run_hooks};
 pub use init::{CgroupView, Gate, InitResources, V1Hierarchy};
 pub use process::Filter;
-pub use spawn::{Setup, open_joins, open_sources, spawn};
+pub use spawn::{Attach, Setup, open_joins, open_sources, spawn};

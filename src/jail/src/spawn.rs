@@ -27,6 +27,39 @@ pub struct Setup<'p, 'c> {
     pub state: HookState,
     /// cgroup v2 directory that init is born into.
     pub cgroup: Option<BorrowedFd<'c>>,
+    /// Puts init there when the kernel does not let this process.
+    pub attach: Option<Attach<'c>>,
+}
+
+/// Moves a process, given by its pid, into the cgroup that it could not be born into.
+#[derive(Clone, Copy)]
+pub struct Attach<'c>(pub &'c dyn Fn(i32) -> Result<(), Failed>);
+
+impl std::fmt::Debug for Attach<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Attach")
+    }
+}
+
+/// Clones into the cgroup. Without the right to, and with somebody who has it, the child is born
+/// outside and must wait to be moved: true.
+pub(crate) fn clone_into(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    attach: Option<Attach<'_>>,
+    alone: &SingleThreaded,
+) -> Result<(Forked, bool), creel_sys::Errno> {
+    match clone3(flags, cgroup, alone) {
+        Err(creel_sys::Errno::ACCESS | creel_sys::Errno::PERM) if cgroup.is_some() && attach.is_some() => {
+            clone3(flags, None, alone).map(|forked| (forked, true))
+        }
+        other => other.map(|forked| (forked, false)),
+    }
+}
+
+/// First thing of a child that is born outside its cgroup.
+pub(crate) fn wait_for_cgroup(outside: bool, channel: &Channel) -> Result<(), StepError> {
+    if outside { init::talk(channel.expect(Order::Placed)) } else { Ok(()) }
 }
 
 /// Opens the namespace files to join.
@@ -84,7 +117,7 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
 
 /// Clones init, by way of the stage if the plan has one, and gives it its id maps and limits.
 pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
-    let Setup { plan, mut resources, mut state, cgroup } = setup;
+    let Setup { plan, mut resources, mut state, cgroup, attach } = setup;
     if !plan.init.hooks.create_container.is_empty() || !plan.init.start_container.is_empty() {
         state.output = state.output.open()?;
     }
@@ -92,14 +125,15 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let flags = if plan.stage.is_some() { 0 } else { plan.host.clone_flags };
-    let forked =
-        clone3(flags, cgroup, &alone).map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
+    let (forked, outside) = clone_into(flags, cgroup, attach, &alone)
+        .map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
     let (pid, pidfd) = match forked {
         Forked::Child => {
             drop(host_end);
             let preserved = plan.init.process.exec.preserve_fds;
             let others: Vec<BorrowedFd<'_>> = state.output.descriptors().collect();
-            let error = match resources.close_the_rest(preserved, &child_end, &others) {
+            let closed = resources.close_the_rest(preserved, &child_end, &others);
+            let error = match closed.and_then(|()| wait_for_cgroup(outside, &child_end)) {
                 Err(error) => error,
                 Ok(()) => match &plan.stage {
                     None => init::run(&plan.init, &mut resources, &state, &child_end),
@@ -112,6 +146,9 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     };
     drop(child_end);
     drop(resources);
+    if outside {
+        place(attach, pid, &pidfd, &host_end)?;
+    }
     let (pid, pidfd) = match &plan.stage {
         None => (pid, pidfd),
         Some(_) => meet(pid, &pidfd, &host_end, |error| stage_failed(plan, error))?,
@@ -135,6 +172,26 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         }
     }
     Ok(child)
+}
+
+/// Has a child that was born outside its cgroup moved, and tells it. One that cannot be is ended.
+pub(crate) fn place(
+    attach: Option<Attach<'_>>,
+    pid: i32,
+    pidfd: &OwnedFd,
+    channel: &Channel,
+) -> Result<(), Failed> {
+    const SIGKILL: i32 = 9;
+    let Some(Attach(attach)) = attach else { return Ok(()) };
+    let told = |()| {
+        channel.command(Order::Placed).map_err(|errno| Failed::host("conversation with the child", errno))
+    };
+    let result = attach(pid).and_then(told);
+    if result.is_err() {
+        creel_sys::best_effort(creel_sys::process::pidfd_send_signal(pidfd.as_fd(), SIGKILL));
+        creel_sys::best_effort(creel_sys::process::wait(pid));
+    }
+    result
 }
 
 /// Waits for the first child's word of the birth of its sibling, and reaps it.

@@ -31,8 +31,8 @@ use crate::spec::{IdMapping, Namespace, Process, Spec};
 pub use mounts::check_proc_destination;
 pub use rootless::check_rootless;
 pub use sysctl::{sysctl_namespace, sysctl_path};
-pub(crate) use unsupported::mount_label;
 pub use unsupported::is_applied;
+pub(crate) use unsupported::mount_label;
 
 /// Something that works, but not as written; printed as `{at}: {why}`.
 #[derive(Debug, Clone, PartialEq, Eq)]

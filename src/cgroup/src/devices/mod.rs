@@ -15,6 +15,7 @@ use creel_plan::spec::{DeviceRule, Resources};
 
 pub use v1::{V1Write, v1_writes};
 pub use v2::v2_program;
+pub(crate) use v2::{allow_everything, allow_list};
 
 use crate::error::Invalid;
 

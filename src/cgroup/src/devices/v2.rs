@@ -118,11 +118,43 @@ fn too_many() -> Invalid {
 }
 
 /// Whether the rules allow everything, as a cgroup without a program does.
-fn allow_everything(rules: &[Rule]) -> bool {
+pub(crate) fn allow_everything(rules: &[Rule]) -> bool {
     rules.iter().rposition(|r| r.kind == Kind::All).is_some_and(|at| {
         let decisive = rules.get(at..).unwrap_or_default();
         decisive.iter().all(|r| r.allow)
     })
+}
+
+/// The rules as what systemd's DeviceAllow holds, path and access; `None` when a list that only allows
+/// cannot say it: every entry must allow what the wider ones do.
+pub(crate) fn allow_list(rules: &[Rule]) -> Option<Vec<(String, String)>> {
+    let mut list = Vec::new();
+    for (kind, word) in [(Kind::Char, "char"), (Kind::Block, "block")] {
+        let unnamed = verdicts(rules, kind, None);
+        // systemd knows no minor of every major.
+        if !unnamed.minors.is_empty() {
+            return None;
+        }
+        let mut entry = |path: String, mask: u8, wider: u8| {
+            if mask & wider != wider {
+                return None;
+            }
+            if mask != wider {
+                list.push((path, Access(mask).letters()));
+            }
+            Some(())
+        };
+        entry(format!("{word}-*"), unnamed.others, 0)?;
+        let majors: BTreeSet<u32> = rules.iter().filter(|r| r.kind == kind).filter_map(|r| r.major).collect();
+        for major in majors {
+            let verdicts = verdicts(rules, kind, Some(major));
+            entry(format!("{word}-{major}"), verdicts.others, unnamed.others)?;
+            for (minor, mask) in verdicts.minors {
+                entry(format!("/dev/{word}/{major}:{minor}"), mask, verdicts.others)?;
+            }
+        }
+    }
+    Some(list)
 }
 
 impl Assembler {
@@ -211,13 +243,14 @@ fn error(command: &'static str, error: &std::io::Error) -> Error {
 /// Loads the program and attaches it. All programs on a cgroup must agree, so an old one (an
 /// update, or systemd's) is replaced, not joined.
 pub(crate) fn attach(dir: &CgroupDir, rules: &[Rule]) -> Result<(), Error> {
+    let bare = dir.fresh && !dir.by_systemd;
     if dir.fresh && allow_everything(rules) {
         return Ok(());
     }
     let cgroup = dir.fd()?;
     let program =
         bpf::prog_load_cgroup_device(&v2_program(rules)?).map_err(|e| error("BPF_PROG_LOAD", &e))?;
-    let old = if dir.fresh { Vec::new() } else { old_programs(dir)? };
+    let old = if bare { Vec::new() } else { old_programs(dir)? };
     let replace = match old.as_slice() {
         [one] => Some(one.as_fd()),
         _ => None,

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Error, Hierarchy, Host, Mode, Owner, plan_writes};
+use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Error, Hierarchy, Host, Mode, plan_writes};
 use creel_plan::spec::Resources;
 
 /// Ends the test with a counted skip.
@@ -57,7 +57,7 @@ impl Scratch {
     }
 
     pub fn at(host: &Host, path: String) -> Result<Scratch, Error> {
-        let parsed = CgroupPath::parse(&path, "unused", Owner::Cgroupfs)?;
+        let parsed = CgroupPath::parse(&path, "unused");
         let cgroup = Cgroup::create(host, &parsed, CreateOptions::default())?;
         Ok(Scratch { cgroup, path })
     }

@@ -232,7 +232,7 @@ fn wait_for_start(channel: &Channel, gate: Option<&Gate>) -> Result<(), StepErro
                 .step(Phase::Conversation, 0, || "read(exec.fifo)".into())
                 .map(drop)
         }
-        Ok(Order::Mapped | Order::Proceed) => {
+        Ok(Order::Placed | Order::Mapped | Order::Proceed) => {
             Err(StepError::new(Phase::Conversation, 0, "the host sent the wrong order"))
         }
         Err(errno) => talk(Err(errno)),

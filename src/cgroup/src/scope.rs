@@ -1,0 +1,196 @@
+//! The container's cgroup as a scope of systemd's: made, settled, changed and stopped over D-Bus,
+//! filled through the files like any other.
+
+use std::cell::RefCell;
+
+use crate::create::{CreateOptions, is_optional, make, make_dirs};
+use crate::dir;
+use crate::error::Error;
+use crate::host::{Host, Mode, OwnCgroups};
+use crate::path::{CgroupPath, Layout, Scope, join};
+use crate::record::{Birth, Cgroup, CgroupDir, DirRecord, Owner, UnitRecord};
+use crate::resources::FileWrite;
+use crate::systemd::{self, Placeholder, Property, Systemd};
+
+/// The placeholder, the stage and init: as many processes as creel has in a new scope at once.
+const CROWD: u64 = 3;
+
+impl Scope {
+    pub(crate) fn record(&self) -> UnitRecord {
+        UnitRecord {
+            name: self.unit.name.clone(),
+            instance: self.systemd.instance(),
+            below: self.below.clone(),
+        }
+    }
+}
+
+impl Cgroup {
+    /// Has systemd start the scope, then makes what systemd did not: controllers that it does not know,
+    /// the hierarchies of v1 that it leaves alone, and the cgroup below.
+    pub(crate) fn create_scope(
+        host: &Host,
+        path: &CgroupPath,
+        scope: &Scope,
+        options: CreateOptions<'_>,
+    ) -> Result<Cgroup, Error> {
+        let layouts = path.layouts(host, &OwnCgroups::default());
+        let mut cgroup = Cgroup {
+            mode: host.mode,
+            owner: Owner::Systemd,
+            rootless: options.rootless,
+            dirs: layouts.iter().map(|layout| CgroupDir::new(layout.found())).collect(),
+            unit: Some(scope.record()),
+            birth: RefCell::new(None),
+        };
+        // One that is there already may be somebody else's.
+        cgroup.check_unused()?;
+        cgroup.dirs.clear();
+        let placeholder = Placeholder::clone_host()?;
+        let properties: Vec<Property> =
+            options.properties.iter().filter(|property| !is_narrow_property(property)).cloned().collect();
+        let hierarchy = host.mode.hierarchy();
+        let started = scope.systemd.start(&scope.unit, placeholder.pid(), &properties, hierarchy);
+        started.map_err(Error::Systemd)?;
+        cgroup.birth = RefCell::new(Some(Birth { placeholder, later: Vec::new() }));
+        for layout in &layouts {
+            match cgroup.furnish(scope, layout, options.limits) {
+                Ok(Some(dir)) => cgroup.dirs.push(dir),
+                Ok(None) => {}
+                Err(_) if is_optional(host.mode, layout) => {}
+                Err(error) => return Err(cgroup.undo(error)),
+            }
+        }
+        Ok(cgroup)
+    }
+
+    /// The scope's directory of one hierarchy, complete.
+    fn furnish(
+        &self,
+        scope: &Scope,
+        layout: &Layout,
+        limits: &[FileWrite],
+    ) -> Result<Option<CgroupDir>, Error> {
+        let systemds_own = self.mode != Mode::V2
+            && (layout.controllers.is_empty() || layout.controllers.iter().any(|c| c == "name=systemd"));
+        let mut dir = if systemds_own {
+            let dir = CgroupDir::new(layout.found());
+            if dir.fd().is_err() {
+                return Ok(None);
+            }
+            dir
+        } else {
+            if !scope.below.is_empty() && self.mode == Mode::V2 {
+                self.move_placeholder(layout)?;
+            }
+            make(self.mode, layout, limits)?
+        };
+        dir.fresh = true;
+        dir.by_systemd = true;
+        let own = 1 + scope.below.split('/').filter(|name| !name.is_empty()).count();
+        // The scope and what is below it are the container's; of the slices above only those that
+        // creel made, in hierarchies that systemd leaves alone.
+        dir.record.made = dir.record.made.max(u32::try_from(own).unwrap_or(1));
+        Ok(Some(dir))
+    }
+
+    /// A cgroup with processes hands down no controllers ("no internal processes", cgroups(7)).
+    fn move_placeholder(&self, layout: &Layout) -> Result<(), Error> {
+        make_dirs(&layout.mount, &layout.inner)?;
+        let path = join(&layout.mount, &layout.inner);
+        let birth = self.birth.borrow();
+        let Some(birth) = birth.as_ref() else { return Ok(()) };
+        let pid = birth.placeholder.pid().to_string();
+        dir::write(rustix::fs::CWD, &join(&path, "cgroup.procs"), &pid).map_err(|errno| Error::Call {
+            call: "write",
+            path: join(&path, "cgroup.procs"),
+            errno,
+        })
+    }
+
+    /// Leaves out, for now, limits that init could not be born under beside the placeholder. `None`
+    /// when there are none in the group.
+    pub(crate) fn put_off(&self, group: &[FileWrite]) -> Option<Vec<FileWrite>> {
+        let mut birth = self.birth.borrow_mut();
+        let birth = birth.as_mut()?;
+        if !group.iter().any(is_narrow) {
+            return None;
+        }
+        let (later, now) = group.iter().cloned().partition(is_narrow);
+        birth.later = later;
+        Some(now)
+    }
+
+    /// Init is born: the placeholder goes, and the limits that had to wait come into force. Does
+    /// nothing where creel owns the cgroup.
+    pub fn settle(&self) -> Result<(), Error> {
+        let Some(Birth { placeholder, later }) = self.birth.take() else { return Ok(()) };
+        drop(placeholder);
+        if later.is_empty() {
+            return Ok(());
+        }
+        self.set_properties(&later)?;
+        self.apply(&later)
+    }
+
+    /// Tells systemd of values that are about to be written.
+    pub(crate) fn set_properties(&self, writes: &[FileWrite]) -> Result<(), Error> {
+        let Some(unit) = &self.unit else { return Ok(()) };
+        let properties = systemd::plan_properties(writes, self.mode.hierarchy())?;
+        if properties.is_empty() {
+            return Ok(());
+        }
+        Systemd::of(unit.instance).set(&unit.name, &properties).map_err(Error::Systemd)
+    }
+
+    /// Has systemd forget the unit. It does so by itself when the last process is gone, and a
+    /// container that is dead is deleted whether or not systemd answers: what it does not answer is
+    /// logged.
+    pub(crate) fn stop_unit(&self) {
+        let Some(unit) = &self.unit else { return };
+        if !self.dirs.iter().any(|dir| rustix::fs::stat(dir.record.path.as_str()).is_ok()) {
+            return;
+        }
+        if let Err(trouble) = Systemd::of(unit.instance).stop(&unit.name) {
+            tracing::warn!("stop unit {}: systemd: {trouble}", unit.name);
+        }
+    }
+
+    /// Has systemd move a process into the container's cgroup, for a caller whom the kernel does not
+    /// let: the nearest cgroup above both, that of the whole session, is not the user's (cgroups(7),
+    /// "Delegation containment"). `into` is the path of the cgroup.
+    pub fn attach_by_systemd(&self, into: &str, pid: i32) -> Result<(), Error> {
+        let unit = self.unit.as_ref().ok_or(Error::NoCgroup("attach"))?;
+        let scope = self.scope_path().ok_or(Error::NoCgroup("attach"))?;
+        let below = into.strip_prefix(scope).unwrap_or_default().trim_start_matches('/');
+        Systemd::of(unit.instance).attach(&unit.name, below, pid).map_err(Error::Systemd)
+    }
+
+    /// The scope's own directory in the unified hierarchy.
+    fn scope_path(&self) -> Option<&str> {
+        let unit = self.unit.as_ref()?;
+        let path = self.unified()?.record.path.as_str();
+        let end = path.rfind(unit.name.as_str())? + unit.name.len();
+        path.get(..end)
+    }
+
+    /// Whether systemd owns the cgroup.
+    pub fn is_systemds(&self) -> bool {
+        self.unit.is_some()
+    }
+}
+
+impl Layout {
+    /// The directory as one that was there before.
+    fn found(&self) -> DirRecord {
+        DirRecord { controllers: self.controllers.clone(), path: join(&self.mount, &self.inner), made: 0 }
+    }
+}
+
+fn is_narrow(write: &FileWrite) -> bool {
+    write.file == "pids.max" && write.value.trim().parse().is_ok_and(|limit: u64| limit < CROWD)
+}
+
+fn is_narrow_property(property: &Property) -> bool {
+    property.name == "TasksMax" && matches!(property.value, systemd::Value::U64(limit) if limit < CROWD)
+}
