@@ -44,7 +44,7 @@ impl Fixture {
             }
         };
         let (mode, rootless) = (self.mode, self.rootless);
-        Cgroup::from_record(&CgroupRecord { mode, owner: Owner::Cgroupfs, rootless, dirs })
+        Cgroup::from_record(&CgroupRecord { mode, owner: Owner::Cgroupfs, rootless, dirs, unit: None })
     }
 
     fn json(&self) -> String {
