@@ -8,20 +8,22 @@ mod archive;
 mod docker;
 mod error;
 mod oci;
+mod write;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use archive::Archive;
-use docker::Saved;
+use docker::{Opened, Saved};
 pub use error::Error;
+pub use write::{Put, Writer};
 
 use crate::choose::{ChooseError, Chosen, choose};
 use crate::descriptor::Descriptor;
 use crate::manifest::MAX_BYTES;
 use crate::platform::Platform;
-use crate::reference::Source;
+use crate::reference::{Reference, Source};
 
 /// A blob as it is read.
 pub type Blob = Box<dyn Read + Send>;
@@ -77,11 +79,30 @@ impl Layout {
                 Ok(Layout::OciArchive { archive, target })
             }
             Source::DockerArchive { path, name } => {
+                Layout::saved(Archive::open(path, spool)?, path, name.as_ref())
+            }
+            Source::Stdin => {
+                let path = Path::new("-");
                 let archive = Archive::open(path, spool)?;
-                Ok(Layout::DockerArchive(Box::new(docker::open(archive, path, name.as_ref())?)))
+                if archive.has(b"manifest.json") {
+                    return Layout::saved(archive, path, None);
+                }
+                if !archive.has(b"oci-layout") {
+                    let what = "standard input is an archive with neither oci-layout nor manifest.json";
+                    return Err(Error::NotALayout(what.into()));
+                }
+                let target = oci::find(&|file| archive.read_small(file), path, None)?;
+                Ok(Layout::OciArchive { archive, target })
             }
             Source::Dir { path } => Ok(Layout::Dir { path: path.clone() }),
         }
+    }
+
+    fn saved(archive: Archive, path: &Path, name: Option<&Reference>) -> Result<Layout, Error> {
+        Ok(match docker::open(archive, path, name)? {
+            Opened::Layout { archive, target } => Layout::OciArchive { archive, target },
+            Opened::Saved(saved) => Layout::DockerArchive(saved),
+        })
     }
 
     /// The manifest or index that the name leads to.

@@ -1,17 +1,17 @@
 //! A real `docker-registry` (Debian's package) with its data in a temporary directory.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use super::DEADLINE;
+use crate::DEADLINE;
 
 pub struct Registry {
     child: Child,
     /// `127.0.0.1:PORT`; the port is the system's choice.
     pub host: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Registry {
@@ -32,7 +32,7 @@ impl Registry {
             .stderr(Stdio::piped())
             .spawn();
         let Ok(mut child) = spawned else {
-            super::skip(test, "docker-registry is not installed");
+            crate::skip(test, "docker-registry is not installed");
             return None;
         };
         let (tell, told) = mpsc::channel();
@@ -49,7 +49,7 @@ impl Registry {
                 }
             }
         });
-        let mut registry = Self { child, host: String::new(), _dir: dir };
+        let mut registry = Self { child, host: String::new(), dir };
         registry.host = told.recv_timeout(DEADLINE).expect("the registry says where it listens").unwrap();
         Some(registry)
     }
@@ -67,6 +67,16 @@ impl Registry {
             http.push_str(&format!("    clientcas: [{}]\n", clients.display()));
         }
         Self::start(test, &http, "")
+    }
+
+    /// Where it keeps a blob.
+    pub fn blob(&self, hex: &str) -> PathBuf {
+        self.dir.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+    }
+
+    /// The name of an image in it, as creel and skopeo write it.
+    pub fn image(&self, name: &str) -> String {
+        format!("docker://{}/{name}", self.host)
     }
 
     pub fn port(&self) -> u16 {

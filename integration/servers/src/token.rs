@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::certs::{Authority, sign};
-use super::registry::Registry;
-use super::server::{Heard, Reply, Server};
+use crate::certs::{Authority, sign};
+use crate::registry::Registry;
+use crate::server::{Heard, Reply, Server};
 
 pub const SERVICE: &str = "registry of the test";
 pub const REFRESH: &str = "a refresh/token+of=the test";

@@ -14,7 +14,7 @@ impl Authority {
         let known =
             Command::new("openssl").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if known.is_err() {
-            super::skip(test, "openssl is not installed");
+            crate::skip(test, "openssl is not installed");
             return None;
         }
         let authority = Self { dir };
