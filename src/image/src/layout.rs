@@ -21,7 +21,8 @@ pub use write::{Put, Writer};
 
 use crate::choose::{ChooseError, Chosen, choose};
 use crate::descriptor::Descriptor;
-use crate::manifest::MAX_BYTES;
+use crate::digest::Digest;
+use crate::manifest::{Document, MAX_BYTES, ManifestError, media_type, parse};
 use crate::platform::Platform;
 use crate::reference::{Reference, Source};
 
@@ -146,6 +147,42 @@ impl Layout {
                 other => Ok(Box::new(other?)),
             },
         }
+    }
+
+    /// The manifests of an image layout whose `subject` is `digest`, of one artifact type or of all
+    /// (image-spec image-layout.md: what lies in a layout is entered in its index).
+    pub fn referrers(&self, digest: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
+        let index = match self {
+            Layout::Oci { path, .. } => read_small(&path.join("index.json"))?,
+            Layout::OciArchive { archive, .. } => archive.read_small("index.json")?,
+            Layout::DockerArchive(_) | Layout::Dir { .. } => return Ok(Vec::new()),
+        };
+        let malformed =
+            |error: ManifestError| Error::Malformed { name: "index.json".into(), why: error.to_string() };
+        let Document::Index(index) = parse(&index, Some(media_type::OCI_INDEX)).map_err(malformed)? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for mut entry in index.manifests {
+            // What is no manifest refers to nothing.
+            let Ok(document) = self.document(&entry) else { continue };
+            let (subject, kind, annotations) = match parse(&document, Some(&entry.media_type)) {
+                Ok(Document::Manifest(manifest)) => {
+                    let kind = manifest.artifact_type.unwrap_or(manifest.config.media_type);
+                    (manifest.subject, Some(kind), manifest.annotations)
+                }
+                Ok(Document::Index(index)) => (index.subject, index.artifact_type, index.annotations),
+                Err(_) => continue,
+            };
+            let is_wanted = artifact_type.is_none_or(|wanted| kind.as_deref() == Some(wanted));
+            if is_wanted && subject.is_some_and(|subject| subject.digest_text() == digest.as_str()) {
+                entry.artifact_type = kind;
+                entry.annotations = annotations;
+                found.push(entry);
+            }
+        }
+        found.dedup_by(|a, b| a.digest_text() == b.digest_text());
+        Ok(found)
     }
 
     /// The manifest for a platform.

@@ -106,6 +106,11 @@ impl Reference {
         Reference { digest: Some(digest), ..self.clone() }
     }
 
+    /// The same repository by digest, without the tag.
+    pub fn with_digest_alone(&self, digest: Digest) -> Reference {
+        Reference { digest: Some(digest), tag: None, ..self.clone() }
+    }
+
     /// The same name at another host, as a mirror has it.
     pub fn with_location(&self, registry: &str, repository: &str) -> Result<Reference, ReferenceError> {
         check_registry(registry)?;

@@ -97,13 +97,30 @@ impl Writer {
         }
     }
 
+    /// Writes a document that refers to another, and enters it in the index, where those look who want to know.
+    pub fn put_referrer(&self, target: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
+        let digest = target.digest()?;
+        match self {
+            Writer::Layout(layout) => {
+                layout.put(&digest, bytes.len() as u64, || Ok::<_, Error>(bytes))?;
+                layout.enter(target, None)
+            }
+            Writer::Archive(archive) => {
+                archive.put(&digest, bytes.len() as u64, || Ok::<_, Error>(bytes))?;
+                archive.refer(target);
+                Ok(())
+            }
+            Writer::Dir(_) => Err(Error::NotALayout("dir: has no place for what refers to an image".into())),
+        }
+    }
+
     /// Writes the document that gets the name, and ends the image.
     pub fn finish(self, target: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
         let digest = target.digest()?;
         match self {
             Writer::Layout(layout) => {
                 layout.put(&digest, bytes.len() as u64, || Ok::<_, Error>(bytes))?;
-                layout.enter(target)
+                layout.enter_named(target)
             }
             Writer::Dir(dir) => dir.finish(bytes),
             Writer::Archive(archive) => {

@@ -38,6 +38,8 @@ struct State {
     out: Out,
     /// Members that are there, by digest.
     members: HashMap<Digest, u64>,
+    /// Documents that refer to others.
+    referrers: Vec<Descriptor>,
 }
 
 /// Where the bytes go.
@@ -72,7 +74,7 @@ impl ArchiveWriter {
     }
 
     fn open(path: &Path, kind: Kind) -> Result<ArchiveWriter, Error> {
-        let state = State { out: open_out(path)?, members: HashMap::new() };
+        let state = State { out: open_out(path)?, members: HashMap::new(), referrers: Vec::new() };
         Ok(ArchiveWriter { state: Mutex::new(state), kind })
     }
 
@@ -91,6 +93,10 @@ impl ArchiveWriter {
         Ok(Put::Written)
     }
 
+    pub(super) fn refer(&self, target: &Descriptor) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).referrers.push(target.clone());
+    }
+
     pub(super) fn finish(self, target: &Descriptor, bytes: &[u8]) -> Result<(), Error> {
         let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut entry = target.clone();
@@ -106,7 +112,8 @@ impl ArchiveWriter {
                 state.file("manifest.json", docker_manifest(bytes, name.as_ref())?.as_bytes())?;
             }
         }
-        let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": [entry]});
+        let entries: Vec<&Descriptor> = std::iter::once(&entry).chain(&state.referrers).collect();
+        let index = json!({"schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": entries});
         state.file("index.json", index.to_string().as_bytes())?;
         state.file("oci-layout", MARKER.as_bytes())?;
         // Two blocks of zeros end an archive (tar(5)).

@@ -46,8 +46,13 @@ impl LayoutWriter {
         put_file(&directory, digest, size, open)
     }
 
-    /// Enters an image in index.json, in the place of what had its name.
-    pub(super) fn enter(&self, target: &Descriptor) -> Result<(), Error> {
+    /// Enters the image under the name of the destination.
+    pub(super) fn enter_named(&self, target: &Descriptor) -> Result<(), Error> {
+        self.enter(target, self.name.as_deref())
+    }
+
+    /// Enters a document in index.json, in the place of what had its name.
+    pub(super) fn enter(&self, target: &Descriptor, name: Option<&str>) -> Result<(), Error> {
         let directory = File::open(&self.path).map_err(|error| Error::io("open", &self.path, &error))?;
         rustix::fs::flock(directory.as_fd(), FlockOperation::LockExclusive)
             .map_err(Error::call("flock", &self.path))?;
@@ -59,14 +64,14 @@ impl LayoutWriter {
             Err(error) => return Err(Error::io("read", &path, &error)),
         };
         let mut entry = serde_json::to_value(target).map_err(|error| malformed(error.to_string()))?;
-        if let Some(name) = &self.name {
+        if let Some(name) = name {
             entry["annotations"][REF_NAME] = json!(name);
         }
         let Some(entries) = index["manifests"].as_array_mut() else {
             return Err(malformed("manifests is not a list".into()));
         };
-        entries.retain(|other| match &self.name {
-            Some(name) => other["annotations"][REF_NAME] != *name,
+        entries.retain(|other| match name {
+            Some(name) => other["annotations"][REF_NAME] != name,
             None => other["digest"] != entry["digest"] || !other["annotations"][REF_NAME].is_null(),
         });
         entries.push(entry);
