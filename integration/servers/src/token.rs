@@ -69,12 +69,16 @@ impl TokenServer {
 
     /// A registry that trusts this server.
     pub fn registry(&self, test: &str, authority: &Authority) -> Option<Registry> {
-        let auth = format!(
+        Registry::start(test, "", &self.auth_section(authority))
+    }
+
+    /// The part of a registry's configuration that makes it trust this server.
+    pub fn auth_section(&self, authority: &Authority) -> String {
+        format!(
             "auth:\n  token:\n    realm: http://{}/token\n    service: {SERVICE}\n    issuer: test\n    rootcertbundle: {}\n",
             self.server.host(),
             authority.certificate().display()
-        );
-        Registry::start(test, "", &auth)
+        )
     }
 
     pub fn granted(&self) -> usize {

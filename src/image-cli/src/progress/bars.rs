@@ -16,6 +16,9 @@ use crate::output;
 /// Between two drawings.
 const FRAME: Duration = Duration::from_millis(100);
 
+/// Bytes a second below which nobody wants to know how long it takes.
+const SLOW: f64 = 1000.0;
+
 /// Characters of the longest bar, and of the shortest that says anything.
 const WIDEST: usize = 30;
 const NARROWEST: usize = 8;
@@ -163,7 +166,7 @@ fn bar(label: &str, view: &View, columns: usize) -> String {
     let left = (view.size - read) as f64;
     let rate = format!("{}/s", output::size(view.rate as u64));
     let counts = format!("{} of {}", output::size(view.read), output::size(view.size));
-    let wait = if view.rate >= 1.0 { duration(left / view.rate) } else { String::new() };
+    let wait = if view.rate >= SLOW { duration(left / view.rate) } else { String::new() };
     let percent = (read * 100).checked_div(view.size).unwrap_or(100);
     let full = format!("{counts:>18} {rate:>10} {wait:>6}");
     // One column stays free: some terminals fold a line that fills the last one.
