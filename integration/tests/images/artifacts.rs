@@ -83,7 +83,7 @@ fn what_refers_to_an_image_is_listed_by_the_tag_schema() {
     images.creel(&["copy", "-q", "--referrers", &image, &to]).output().ok();
     assert_eq!(listed(&images, &to, &[]).len(), 2);
     assert_eq!(listed(&images, &format!("{}@{first}", registry.image("copied/a")), &[]).len(), 1);
-    let layout = format!("oci:{}:v1", images.scratch.join("with").display());
+    let layout = format!("oci:{}", images.scratch.join("with").display());
     images.creel(&["copy", "-q", "--referrers", &to, &layout]).output().ok();
     assert_eq!(listed(&images, &layout, &[]).len(), 2);
     images.creel(&["copy", "-q", "--referrers", &layout, &registry.image("third/a:1")]).output().ok();

@@ -150,7 +150,7 @@ fn artifact() -> Command {
                     "upload in chunks of this size (default: each blob at once)",
                 ))
                 .arg(path("digestfile", "file to write the digest of the manifest to"))
-                .args(platform())
+                .args(platform().filter(|arg| arg.get_id() != "platform"))
                 .args(access()),
         )
         .subcommand(

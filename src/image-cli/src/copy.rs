@@ -179,6 +179,7 @@ impl Plan {
         referrers: Vec<Document>,
         progress: &Progress,
     ) -> Result<Digest> {
+        destination.check_room(&self.blobs)?;
         let outcomes = Mutex::new(Vec::new());
         progress.during(|| {
             let jobs: Vec<_> = self.blobs.iter().map(|blob| (blob, progress.layer(blob))).collect();

@@ -7,12 +7,13 @@ use clap::ArgMatches;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::Digest;
 use creel_image_lib::layout::{Put, Writer};
+use creel_image_lib::manifest;
 use creel_image_lib::reference::{Reference, Source};
 use creel_registry::{Pushed, Repository, Upload};
 
 use crate::origin::Origin;
 use crate::progress::{LayerProgress, Outcome};
-use crate::{access, cli};
+use crate::{access, cli, setup};
 
 /// An opened destination.
 pub enum Destination {
@@ -51,6 +52,15 @@ pub fn upload(words: &ArgMatches) -> Result<Upload> {
     }
 }
 
+fn artifact_type(bytes: &[u8]) -> Result<Option<String>> {
+    Ok(match manifest::parse(bytes, None)? {
+        manifest::Document::Manifest(manifest) => {
+            Some(manifest.artifact_type.unwrap_or(manifest.config.media_type))
+        }
+        manifest::Document::Index(index) => index.artifact_type,
+    })
+}
+
 /// Each chunk is held in memory.
 const MAX_CHUNK: usize = 64 << 20;
 
@@ -78,6 +88,16 @@ impl Destination {
             Destination::Files(writer) if writer.is_parallel() => AT_ONCE,
             Destination::Files(_) => 1,
         }
+    }
+
+    /// Says before anything is written that there is no room for it.
+    pub fn check_room(&self, blobs: &[Descriptor]) -> Result<()> {
+        let Destination::Files(writer) = self else { return Ok(()) };
+        let Some(directory) = writer.directory() else { return Ok(()) };
+        let is_missing =
+            |blob: &&Descriptor| !blob.digest().is_ok_and(|digest| writer.has(&digest, blob.size));
+        let size = blobs.iter().filter(is_missing).map(|blob| blob.size).sum();
+        setup::check_room(directory, size, "free some space or name another place")
     }
 
     /// Brings a blob there from where it is, unless it is there.
@@ -130,7 +150,9 @@ impl Destination {
             Destination::Registry(..) => self.put_document(document),
             Destination::Files(writer) => {
                 let size = document.bytes.len() as u64;
-                let descriptor = Descriptor::new(&document.kind, &document.digest, size);
+                let mut descriptor = Descriptor::new(&document.kind, &document.digest, size);
+                // By its type a reader of the index knows that it is not the image.
+                descriptor.artifact_type = artifact_type(&document.bytes)?;
                 Ok(writer.put_referrer(&descriptor, &document.bytes)?)
             }
         }

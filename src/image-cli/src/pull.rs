@@ -252,7 +252,9 @@ fn layers(
             wanted.push((descriptor, diff_id));
         }
     }
-    check_room(store, wanted.iter().map(|(descriptor, _)| descriptor.size).sum())?;
+    // Compressed layers are smaller than what is in them: where not even they have room, nothing is begun.
+    let size = wanted.iter().map(|(descriptor, _)| descriptor.size).sum();
+    setup::check_room(store.root(), size, "free some space, \"creel image prune\" removes unused images")?;
     progress.during(|| {
         let job =
             |(descriptor, diff_id)| Job { descriptor, diff_id, progress: progress.layer(descriptor), blob };
@@ -349,21 +351,6 @@ fn full_disk(error: creel_image_lib::store::Error) -> Error {
     } else {
         error
     }
-}
-
-/// Compressed layers are smaller than what is in them: where not even they have room, nothing is begun.
-fn check_room(store: &Store, size: u64) -> Result<()> {
-    let Ok(stat) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free < size {
-        bail!(
-            "the layers have {} compressed, {} has {} left; free some space, \"creel image prune\" removes unused images",
-            output::size(size),
-            store.root().display(),
-            output::size(free)
-        );
-    }
-    Ok(())
 }
 
 /// Ends when another layer has failed.

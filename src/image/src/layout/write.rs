@@ -74,6 +74,24 @@ impl Writer {
         !matches!(self, Writer::Archive(_))
     }
 
+    /// Whether a blob is there.
+    pub fn has(&self, digest: &Digest, size: u64) -> bool {
+        match self {
+            Writer::Layout(layout) => layout.has(digest, size),
+            Writer::Dir(dir) => dir.has(digest, size),
+            Writer::Archive(_) => false,
+        }
+    }
+
+    /// The directory whose file system has to have room; none for what is not a file.
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Writer::Layout(layout) => Some(layout.path()),
+            Writer::Dir(dir) => Some(dir.path()),
+            Writer::Archive(archive) => archive.directory(),
+        }
+    }
+
     /// Writes a blob, whose size and digest are verified. `open` is not called when it is there.
     pub fn put_blob<R: Read, E: From<Error>>(
         &self,

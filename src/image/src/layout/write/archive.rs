@@ -23,6 +23,7 @@ use crate::reference::Reference;
 /// A new archive.
 #[derive(Debug)]
 pub struct ArchiveWriter {
+    directory: Option<PathBuf>,
     state: Mutex<State>,
     kind: Kind,
 }
@@ -74,8 +75,13 @@ impl ArchiveWriter {
     }
 
     fn open(path: &Path, kind: Kind) -> Result<ArchiveWriter, Error> {
-        let state = State { out: open_out(path)?, members: HashMap::new(), referrers: Vec::new() };
-        Ok(ArchiveWriter { state: Mutex::new(state), kind })
+        let out = open_out(path)?;
+        let directory = match &out {
+            Out::New { file, .. } => Some(file.directory.clone()),
+            Out::Stream(_) => None,
+        };
+        let state = State { out, members: HashMap::new(), referrers: Vec::new() };
+        Ok(ArchiveWriter { directory, state: Mutex::new(state), kind })
     }
 
     pub(super) fn put<R: Read, E: From<Error>>(
@@ -91,6 +97,10 @@ impl ArchiveWriter {
         let source = open()?;
         state.member(&member(digest), size, source, digest)?;
         Ok(Put::Written)
+    }
+
+    pub(super) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
     }
 
     pub(super) fn refer(&self, target: &Descriptor) {

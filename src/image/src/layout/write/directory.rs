@@ -35,6 +35,14 @@ impl LayoutWriter {
         Ok(LayoutWriter { path: path.to_owned(), name })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn has(&self, digest: &Digest, size: u64) -> bool {
+        is_there(&self.path.join("blobs").join(digest.algorithm().name()).join(digest.hex()), size)
+    }
+
     pub(super) fn put<R: Read, E: From<Error>>(
         &self,
         digest: &Digest,
@@ -114,6 +122,14 @@ impl DirWriter {
         put_file(&self.path, digest, size, open)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn has(&self, digest: &Digest, size: u64) -> bool {
+        is_there(&self.path.join(digest.hex()), size)
+    }
+
     pub(super) fn put_manifest(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
         write_file(&self.path, &format!("{}.manifest.json", digest.hex()), bytes)
     }
@@ -123,6 +139,10 @@ impl DirWriter {
     }
 }
 
+fn is_there(path: &Path, size: u64) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file() && found.len() == size)
+}
+
 fn put_file<R: Read, E: From<Error>>(
     directory: &Path,
     digest: &Digest,
@@ -130,7 +150,7 @@ fn put_file<R: Read, E: From<Error>>(
     open: impl FnOnce() -> Result<R, E>,
 ) -> Result<Put, E> {
     let path = directory.join(digest.hex());
-    if path.metadata().is_ok_and(|found| found.is_file() && found.len() == size) {
+    if is_there(&path, size) {
         return Ok(Put::Already);
     }
     let source = open()?;
