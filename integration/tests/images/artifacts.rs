@@ -26,7 +26,7 @@ fn files_come_back_as_they_went() {
     let one = format!("{}:application/json", one.display());
     let places = [registry.image("art/x:1"), format!("oci:{}:x", images.scratch.join("arts").display())];
     for (n, to) in places.iter().enumerate() {
-        let out = images.scratch.join(&format!("out{n}"));
+        let out = images.scratch.join(format!("out{n}"));
         let words = ["artifact", "push", "-q", "--artifact-type", SBOM, "--annotation", "k=v", to, &one];
         images.creel_nested(&[&words[..], &[two.to_str().unwrap()]].concat()).output().ok();
         let raw = images.creel(&["inspect", "--raw", to]).output().ok().json();

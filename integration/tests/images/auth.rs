@@ -92,7 +92,7 @@ fn tokens_are_fetched_by_both_methods() {
         login(&images, &registry.host, PASSWORD).ok();
         images.creel(&["pull", "-q", &private]).output().ok();
         let posts = server.server.count("POST", "/token");
-        assert_eq!(posts > 0, true, "POST is tried first");
+        assert!(posts > 0, "POST is tried first");
         images.assert_clean();
     }
 }

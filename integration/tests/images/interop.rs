@@ -29,7 +29,7 @@ fn image_that_buildah_made_and_skopeo_pushed_runs() {
         Cmd::new(program).args(["--root", &at("root"), "--runroot", &at("run"), "--storage-driver", "vfs"])
     };
     for (format, name) in [("oci", "built/oci:1"), ("docker", "built/docker:1")] {
-        let built = format!("oci-archive:{}", images.scratch.join(&format!("{format}.tar")).display());
+        let built = format!("oci-archive:{}", images.scratch.join(format!("{format}.tar")).display());
         let built = if format == "oci" { built } else { built.replace("oci-archive", "docker-archive") };
         let tag = format!("localhost/{format}");
         let words = ["build", "--isolation", "chroot", "--format", format, "-t", &tag];

@@ -101,7 +101,7 @@ impl Layout {
 
     fn saved(archive: Archive, path: &Path, name: Option<&Reference>) -> Result<Layout, Error> {
         Ok(match docker::open(archive, path, name)? {
-            Opened::Layout { archive, target } => Layout::OciArchive { archive, target },
+            Opened::Layout { archive, target } => Layout::OciArchive { archive, target: *target },
             Opened::Saved(saved) => Layout::DockerArchive(saved),
         })
     }

@@ -45,7 +45,7 @@ impl Saved {
 /// An archive with the image that was meant.
 pub(super) enum Opened {
     /// Its manifest is in the archive too, with compressed layers perhaps: its digest is the image's own.
-    Layout { archive: Archive, target: Descriptor },
+    Layout { archive: Archive, target: Box<Descriptor> },
     /// It has no manifest.
     Saved(Box<Saved>),
 }
@@ -60,7 +60,7 @@ pub(super) fn open(archive: Archive, path: &Path, name: Option<&Reference>) -> R
         .map_err(|error| malformed("manifest.json", error.to_string()))?;
     let entry = select(entries, name)?;
     if let Some(target) = in_layout(&archive, &entry.config) {
-        return Ok(Opened::Layout { archive, target });
+        return Ok(Opened::Layout { archive, target: Box::new(target) });
     }
     let config = archive.read_small(&entry.config)?;
     let parsed = ImageConfig::parse(&config).map_err(|error| malformed(&entry.config, error.to_string()))?;

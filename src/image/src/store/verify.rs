@@ -4,7 +4,7 @@
 //! of: it is unpacked once more, aside, from a source whose two digests are looked at on the way, and the two
 //! trees are compared entry by entry. The fresh one can take the place of one that differs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -267,22 +267,21 @@ fn join(path: &str, name: &[u8]) -> String {
     format!("{path}/{}", String::from_utf8_lossy(name))
 }
 
-/// Names and values, in order. What the file system has none of is none.
-fn xattrs(fd: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+/// Names and values. What the file system has none of is none.
+fn xattrs(fd: BorrowedFd<'_>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Errno> {
     let mut names = vec![0; 64 << 10];
     let length = match rustix::fs::flistxattr(fd, &mut names[..]) {
         Ok(length) => length,
         Err(Errno::OPNOTSUPP) => 0,
         Err(errno) => return Err(errno),
     };
-    let mut found = Vec::new();
+    let mut found = BTreeMap::new();
     for name in names[..length].split(|b| *b == 0).filter(|name| !name.is_empty()) {
         let mut value = vec![0; 64 << 10];
         let length = rustix::fs::fgetxattr(fd, std::ffi::OsStr::from_bytes(name), &mut value[..])?;
         value.truncate(length);
-        found.push((name.to_vec(), value));
+        found.insert(name.to_vec(), value);
     }
-    found.sort();
     Ok(found)
 }
 
