@@ -23,6 +23,6 @@ pub mod skip;
 pub mod sockets;
 pub mod wait;
 
-pub use command::{Cmd, Output};
+pub use command::{Cmd, Output, Running};
 pub use container::Container;
 pub use runtime::{Runtime, is_creel};

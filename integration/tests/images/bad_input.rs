@@ -92,11 +92,11 @@ fn damaged_layer_from_a_registry_is_told_with_its_host() {
     if std::process::Command::new("skopeo").arg("--version").output().is_err() {
         creel_integration::skip!("skopeo is not installed");
     }
-    let registry = match crate::registry::Registry::start() {
+    let registry = match crate::registry::Registry::try_start("", "") {
         Ok(registry) => registry,
         Err(why) => creel_integration::skip!("{why}"),
     };
-    registry.push(&images.oci("b"), "test/b:1");
+    crate::registry::take_in(&registry, &images.oci("b"), "test/b:1");
     let hex = layer.hex();
     let path = registry.blob(&hex);
     let mut bytes = std::fs::read(&path).unwrap();

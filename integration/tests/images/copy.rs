@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::harness::Images;
 use crate::layout::architecture;
-use crate::registry::Registry;
 use crate::{needs_images, registry_with};
 
 #[test]

@@ -81,6 +81,18 @@ impl Images {
         self.plain().args(words)
     }
 
+    /// The same for a command within a command, such as `image verify`.
+    pub fn creel_nested<S: AsRef<str>>(&self, args: &[S]) -> Cmd {
+        let (first, rest) = args.split_at(2);
+        let words = [first[0].as_ref(), first[1].as_ref()];
+        let store = self.scratch.join("store").display().to_string();
+        let mut all = vec!["--root".to_owned(), self.state().display().to_string()];
+        all.extend(words.map(str::to_owned));
+        all.extend(["--store".to_owned(), store]);
+        all.extend(rest.iter().map(|word| word.as_ref().to_owned()));
+        self.plain().args(all)
+    }
+
     /// The same for the runtime's own commands.
     pub fn runtime<S: AsRef<str>>(&self, args: &[S]) -> Cmd {
         self.plain()

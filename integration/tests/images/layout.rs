@@ -62,7 +62,8 @@ impl Layout {
         self.path.join("blobs/sha256").join(hex)
     }
 
-    fn put(&self, kind: &str, bytes: &[u8]) -> Value {
+    /// A blob, with its descriptor.
+    pub fn put(&self, kind: &str, bytes: &[u8]) -> Value {
         let digest = digest(bytes);
         std::fs::write(self.blob(digest.trim_start_matches("sha256:")), bytes).unwrap();
         json!({"mediaType": kind, "digest": digest, "size": bytes.len()})

@@ -5,12 +5,21 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod artifacts;
+mod auth;
 mod bad_input;
 mod commands;
 mod copy;
 mod crash;
+mod faults;
 mod flags;
 mod harness;
+mod interop;
 mod layout;
+mod names;
+mod progress;
+mod push;
 mod registry;
+mod resume;
 mod run;
+mod verify;

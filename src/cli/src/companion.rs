@@ -11,12 +11,14 @@ use std::process::Command;
 use crate::program::reason;
 
 /// Its commands, with what the help says of them.
-pub const COMMANDS: [(&str, &str); 9] = [
+pub const COMMANDS: [(&str, &str); 11] = [
     ("pull-and-run", "run a command in a new container of an image, pulled if need be"),
     ("pull", "fetch an image into the store"),
-    ("image", "list, show and remove images of the store"),
+    ("image", "list, show, verify and remove images of the store"),
     ("unpack", "unpack an image into a bundle that any runtime runs"),
     ("copy", "copy an image between registries, layouts and archives"),
+    ("push", "send an image of the store, or of files, to a registry"),
+    ("artifact", "push, pull and list files of any type, and what refers to an image"),
     ("tags", "list the tags of a repository"),
     ("inspect", "show an image where it lies, without a pull"),
     ("login", "store a credential, where podman and docker find it"),

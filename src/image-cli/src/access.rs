@@ -15,6 +15,16 @@ pub fn client(words: &ArgMatches) -> Result<Client> {
     Ok(Client::new(options(words)?)?)
 }
 
+/// The same for a registry that the command line's credential is not meant for.
+pub fn client_without_login(words: &ArgMatches) -> Result<Client> {
+    let mut options = Options::new(Environment::of_process());
+    options.authfile = cli::value::<PathBuf>(words, "authfile");
+    if !cli::value::<bool>(words, "tls-verify").unwrap_or(true) {
+        options.verification = Verification::Off;
+    }
+    Ok(Client::new(options)?)
+}
+
 /// The options of a client, without what only some commands have.
 pub fn options(words: &ArgMatches) -> Result<Options> {
     let mut options = Options::new(Environment::of_process());

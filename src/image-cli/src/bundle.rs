@@ -9,15 +9,17 @@ use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::choose::choose;
 use creel_image_lib::config::ImageConfig;
+use creel_image_lib::descriptor::Descriptor;
+use creel_image_lib::digest::Digest;
 use creel_image_lib::runtime_config::{Databases, Run, runtime_config};
 use creel_image_lib::stack::Merged;
 use creel_image_lib::unpack::{Devices, Expected, Form, Limits, Options, Owners, Tree, unpack_layer};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 
 use crate::origin::{self, Origin};
-use crate::progress::Progress;
+use crate::progress::{LayerProgress, PULL, Progress};
 use crate::pull::{self, check_suits};
-use crate::{cli, output};
+use crate::{cli, names, output};
 
 /// What passwd(5) and group(5) of an image may be long.
 const MAX_DATABASE: u64 = 1 << 20;
@@ -63,11 +65,11 @@ impl Drop for Aside {
 }
 
 fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
-    let source = origin::parse(&cli::value::<String>(words, "image").unwrap_or_default())?;
+    let source = names::resolve(&cli::value::<String>(words, "image").unwrap_or_default(), words)?;
     let name = origin::name(&source);
     let platform = pull::platform(words)?;
-    let origin = Origin::open(&source, words, spool)?;
-    let progress = Progress::new(words, &name);
+    let origin = Origin::open(&source, words, spool).with_context(|| name.clone())?;
+    let progress = Progress::new(words, PULL, &name);
     let target = origin.target().with_context(|| name.clone())?;
     let mut fetch = |entry: &_| origin.manifest(entry).map_err(|error| format!("{error:#}"));
     let chosen = choose(target.bytes, target.media_type.as_deref(), &platform, &mut fetch)
@@ -88,17 +90,20 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     let options =
         Options { form: Form::Flat, owners: Owners::Recorded, devices: Devices::Make, user_xattrs: false };
     let mut tree = Tree::new(open()?, options)?;
-    let mut bytes = 0;
+    let mut jobs = Vec::new();
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
+        jobs.push((descriptor, diff_id, progress.layer(descriptor)));
+    }
+    let mut apply = |(descriptor, diff_id, layer): (&Descriptor, &Digest, LayerProgress)| -> Result<u64> {
         let digest = descriptor.digest()?;
-        let layer = progress.layer(descriptor);
         let from = || format!("{name}: layer {}", digest.short());
         let source = layer.reader(origin.layer(descriptor).with_context(from)?);
         let expected = Expected { digest: &digest, size: descriptor.size, diff_id };
         let unpacked = unpack_layer(source, expected, &Limits::default(), &mut tree).with_context(from)?;
-        bytes += unpacked.bytes;
         layer.done();
-    }
+        Ok(unpacked.bytes)
+    };
+    let bytes: u64 = progress.during(|| jobs.into_iter().map(&mut apply).sum::<Result<u64>>())?;
     for skipped in tree.finish()? {
         output::warning(&format!("{}: {}", skipped.path, skipped.why));
     }

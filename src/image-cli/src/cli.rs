@@ -56,8 +56,30 @@ fn boolean(name: &'static str, help: &'static str) -> Arg {
 
 fn image() -> Arg {
     Arg::new("image").value_name("IMAGE").required(true).help(
-        "NAME[:TAG][@DIGEST], oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF] or dir:DIR",
+        "[docker://]NAME[:TAG][@DIGEST], oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:REF], \
+         dir:DIR, or - for an archive on standard input",
     )
+}
+
+fn destination() -> Arg {
+    Arg::new("destination").value_name("DESTINATION").help(
+        "docker://NAME[:TAG], oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:NAME:TAG] or dir:DIR; \
+         FILE may be - for standard output",
+    )
+}
+
+/// How an image goes somewhere.
+fn sending() -> [Arg; 4] {
+    [
+        switch("all", "all platforms of an index, and the index itself"),
+        switch("referrers", "what refers to the image too: signatures, SBOMs"),
+        option(
+            "chunk-size",
+            "BYTES",
+            "upload in chunks of this size, such as 10m (default: each blob at once)",
+        ),
+        path("digestfile", "file to write the digest of the manifest to"),
+    ]
 }
 
 /// How a registry is reached.
@@ -85,6 +107,70 @@ fn pulling() -> [Arg; 4] {
 
 fn subcommand(name: &'static str, about: &'static str) -> Command {
     Command::new(name).about(about).bin_name(format!("creel {name}"))
+}
+
+/// The same where nothing goes through the store.
+fn without_store() -> impl Iterator<Item = Arg> {
+    pulling().into_iter().filter(|arg| arg.get_id() != "store-blobs")
+}
+
+fn artifact() -> Command {
+    let kind =
+        || option("artifact-type", "TYPE", "type of the artifact, such as application/vnd.example.sbom+json");
+    let platform = || without_store();
+    subcommand("artifact", "push, pull and list files of any type, and what refers to an image")
+        .subcommand_required(true)
+        .disable_help_subcommand(true)
+        .subcommand(
+            subcommand("artifact push", "push files as an artifact")
+                .name("push")
+                .arg(
+                    Arg::new("destination")
+                        .value_name("DESTINATION")
+                        .required(true)
+                        .help("[docker://]NAME[:TAG] or oci:DIR[:REF]; with --subject it needs no tag"),
+                )
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE[:TYPE]")
+                        .num_args(0..)
+                        .help("files, with their media types (default: application/octet-stream)"),
+                )
+                .arg(kind().required(true))
+                .arg(option(
+                    "subject",
+                    "NAME",
+                    "tag or digest, in the same repository, that the artifact refers to",
+                ))
+                .arg(option("config", "FILE[:TYPE]", "a configuration (default: the empty one)"))
+                .arg(list("annotation", "KEY=VALUE", "add an annotation"))
+                .arg(option(
+                    "chunk-size",
+                    "BYTES",
+                    "upload in chunks of this size (default: each blob at once)",
+                ))
+                .arg(path("digestfile", "file to write the digest of the manifest to"))
+                .args(platform().filter(|arg| arg.get_id() != "platform"))
+                .args(access()),
+        )
+        .subcommand(
+            subcommand("artifact pull", "fetch the files of an artifact")
+                .name("pull")
+                .arg(image())
+                .arg(path("output", "directory for the files (default: the current one)").short('o'))
+                .arg(switch("force", "replace files that are there"))
+                .args(platform())
+                .args(access()),
+        )
+        .subcommand(
+            subcommand("artifact ls", "list what refers to an image or an artifact")
+                .name("ls")
+                .alias("list")
+                .arg(image())
+                .arg(kind())
+                .arg(option("format", "FORMAT", "table (default) or json").value_parser(["table", "json"]))
+                .args(access()),
+        )
 }
 
 /// All commands.
@@ -121,17 +207,22 @@ pub fn command() -> Command {
         .subcommand(
             subcommand("copy", "copy an image between registries, layouts and archives")
                 .arg(image())
-                .arg(
-                    Arg::new("destination")
-                        .value_name("DESTINATION")
-                        .required(true)
-                        .help("docker://NAME[:TAG] or oci:DIR[:REF]"),
-                )
-                .arg(switch("all", "all platforms of an index, and the index itself"))
-                .args(pulling().into_iter().filter(|arg| arg.get_id() != "store-blobs"))
-                .args(access())
-                .arg(path("digestfile", "file to write the digest of the manifest to")),
+                .arg(destination().required(true))
+                .args(sending())
+                .args(without_store())
+                .args(access()),
         )
+        .subcommand(
+            subcommand("push", "send an image of the store, or of files, to a registry")
+                .arg(Arg::new("image").value_name("IMAGE").required(true).help(
+                    "name or start of the digest of an image of the store, or an image in files, such as oci:DIR",
+                ))
+                .arg(destination())
+                .args(sending())
+                .args(without_store())
+                .args(access()),
+        )
+        .subcommand(artifact())
         .subcommand(subcommand("tags", "list the tags of a repository").arg(image()).args(access()))
         .subcommand(
             subcommand("inspect", "show an image where it lies, without a pull")
@@ -148,6 +239,7 @@ pub fn command() -> Command {
         .subcommand(
             subcommand("login", "store a credential, where podman and docker find it")
                 .arg(registry())
+                .arg(switch("get-login", "print the user that is logged in, and do nothing else"))
                 .args(access()),
         )
         .subcommand(
@@ -163,13 +255,13 @@ pub fn command() -> Command {
 }
 
 fn registry() -> Arg {
-    Arg::new("registry").value_name("REGISTRY").required(true).help("host or host:port")
+    Arg::new("registry").value_name("REGISTRY").help("host or host:port (default: docker.io)")
 }
 
 fn image_commands() -> Command {
     let known =
         || Arg::new("name").value_name("IMAGE").required(true).help("name, or the start of the digest");
-    subcommand("image", "list, show and remove images of the store")
+    subcommand("image", "list, show, verify and remove images of the store")
         .subcommand_required(true)
         .disable_help_subcommand(true)
         .subcommand(
@@ -182,6 +274,20 @@ fn image_commands() -> Command {
         .subcommand(
             subcommand("rm", "remove names of images; prune frees their space")
                 .arg(known().num_args(1..).action(ArgAction::Append)),
+        )
+        .subcommand(
+            subcommand("verify", "look whether the store has what was pulled, byte by byte")
+                .arg(
+                    Arg::new("name")
+                        .value_name("IMAGE")
+                        .num_args(0..)
+                        .action(ArgAction::Append)
+                        .help("names, or starts of digests (default: all images)"),
+                )
+                .arg(switch("repair", "fetch what is damaged again and put it in its place"))
+                .arg(switch("offline", "compare only with what the store has (see pull --store-blobs)"))
+                .args(without_store().filter(|arg| arg.get_id() != "platform"))
+                .args(access()),
         )
         .subcommand(subcommand("prune", "remove what no name and no container needs"))
 }

@@ -1,89 +1,114 @@
-//! `copy`: an image from one place to another, byte by byte: registry, layout or archive to registry or layout.
+//! `copy`: an image from one place to another, byte by byte, and what all that moves images has in common.
 //!
-//! Blobs go before the manifests that name them, and the name last, so that whoever looks sees either nothing
-//! or all of it. Blobs stream through; what the destination has is not sent.
+//! What a document names is found out first; then blobs travel, several at once, streaming; then the documents,
+//! each after those that it names, and the one with the name last, so that whoever looks sees either nothing or
+//! all of it. What the destination has is not sent.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::choose::choose;
 use creel_image_lib::descriptor::Descriptor;
-use creel_image_lib::digest::{Digest, Verified};
-use creel_image_lib::manifest::{Document, LayerType, media_type, parse};
-use creel_image_lib::reference::{Reference, Source};
-use creel_registry::{Repository, Upload};
-use rustix::fs::FlockOperation;
-use serde_json::{Value, json};
+use creel_image_lib::digest::Digest;
+use creel_image_lib::manifest::{self, LayerType, media_type, parse};
+use creel_image_lib::reference::Source;
 
+use crate::destination::{Destination, Document};
 use crate::origin::{self, Origin};
-use crate::progress::Progress;
-use crate::{access, cli, output, pull};
+use crate::progress::{COPY, Outcome, Progress};
+use crate::{cli, names, output, pull, workers};
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// Indexes in indexes are followed so far.
+/// Indexes in indexes, and referrers of referrers, are followed so far.
 const MAX_DEPTH: usize = 4;
-
-/// Where an image goes.
-enum Destination {
-    Registry(Repository, Reference),
-    Layout { path: PathBuf, name: Option<String> },
-}
 
 /// `creel copy`
 pub fn command(words: &ArgMatches) -> Result<()> {
     let text = |name| cli::value::<String>(words, name).unwrap_or_default();
-    let (from, to) = (origin::parse(&text("image"))?, origin::parse(&text("destination"))?);
-    let (from_name, to_name) = (origin::name(&from), origin::name(&to));
-    let origin = Origin::open(&from, words, &std::env::temp_dir())?;
-    let destination = Destination::open(&to, words)?;
-    let progress = Progress::new(words, &to_name);
-    let target = origin.target().with_context(|| from_name.clone())?;
-    let (bytes, kind) = if cli::flag(words, "all") {
-        (target.bytes, target.media_type)
+    let (from, to) = (names::resolve(&text("image"), words)?, names::parse(&text("destination"))?);
+    let from_name = origin::name(&from);
+    let origin = Origin::open(&from, words, &std::env::temp_dir()).with_context(|| from_name.clone())?;
+    let progress = Progress::new(words, COPY, &origin::name(&to));
+    transfer(words, (&origin, &from_name), &to, &progress)
+}
+
+/// Moves what the words ask for, and tells its digest.
+pub fn transfer(
+    words: &ArgMatches,
+    (origin, from_name): (&Origin, &str),
+    to: &Source,
+    progress: &Progress,
+) -> Result<()> {
+    let to_name = origin::name(to);
+    let target = origin.target().with_context(|| from_name.to_owned())?;
+    let (bytes, kind, digest) = if cli::flag(words, "all") {
+        (target.bytes, target.media_type, target.digest)
     } else {
         let mut fetch = |entry: &Descriptor| origin.manifest(entry).map_err(|error| format!("{error:#}"));
         let platform = pull::platform(words)?;
+        let named = (target.digest, target.bytes.clone());
         let chosen = choose(target.bytes, target.media_type.as_deref(), &platform, &mut fetch)
-            .with_context(|| from_name.clone())?;
-        (chosen.bytes, Some(chosen.manifest.media_type))
+            .with_context(|| from_name.to_owned())?;
+        // The digest that the source gives its document may be of another algorithm than the chooser's.
+        let digest = if chosen.bytes == named.1 { named.0 } else { chosen.digest };
+        (chosen.bytes, Some(chosen.manifest.media_type), digest)
     };
-    let copy = Copy { origin: &origin, destination: &destination, progress: &progress };
-    let digest = copy
-        .document(&bytes, kind.as_deref(), None, 0)
+    let mut plan = Plan::default();
+    plan.document(origin, bytes, kind.as_deref(), digest, 0).with_context(|| from_name.to_owned())?;
+    let known_as = origin.repository();
+    let destination = Destination::open(to, known_as, words).with_context(|| to_name.clone())?;
+    let referrers = if cli::flag(words, "referrers") {
+        plan.referrers(origin).with_context(|| from_name.to_owned())?
+    } else {
+        Vec::new()
+    };
+    let digest = plan
+        .carry_out(origin, destination, referrers, progress)
         .with_context(|| format!("{from_name} to {to_name}"))?;
     if let Some(path) = cli::value::<PathBuf>(words, "digestfile") {
         std::fs::write(&path, digest.as_str()).with_context(|| path.display().to_string())?;
     }
-    output::write(&format!("{digest}\n"))
+    if is_standard_output(to) { Ok(()) } else { output::write(&format!("{digest}\n")) }
 }
 
-struct Copy<'a> {
-    origin: &'a Origin,
-    destination: &'a Destination,
-    progress: &'a Progress,
-}
-
-impl Copy<'_> {
-    /// Copies what a document names, then the document. `named` is its digest when another document led here.
-    fn document(
-        &self,
-        bytes: &[u8],
-        served: Option<&str>,
-        named: Option<&Digest>,
-        depth: usize,
-    ) -> Result<Digest> {
-        if depth == MAX_DEPTH {
-            bail!("more than {MAX_DEPTH} indexes in each other");
+/// Whether the archive itself goes there.
+fn is_standard_output(to: &Source) -> bool {
+    match to {
+        Source::OciArchive { path, .. } | Source::DockerArchive { path, .. } => {
+            path == std::path::Path::new("-") || path == std::path::Path::new("/dev/stdout")
         }
-        let kind = match parse(bytes, served)? {
-            Document::Manifest(manifest) => {
-                self.blob(&manifest.config)?;
-                for layer in &manifest.layers {
+        Source::Registry(_) | Source::Stdin | Source::Layout { .. } | Source::Dir { .. } => false,
+    }
+}
+
+/// What is to be moved.
+#[derive(Default)]
+pub struct Plan {
+    blobs: Vec<Descriptor>,
+    /// In the order to store them; the last gets the name.
+    documents: Vec<Document>,
+    seen: HashSet<String>,
+}
+
+impl Plan {
+    /// Adds a document and all that it names.
+    pub fn document(
+        &mut self,
+        origin: &Origin,
+        bytes: Vec<u8>,
+        served: Option<&str>,
+        digest: Digest,
+        depth: usize,
+    ) -> Result<()> {
+        if depth == MAX_DEPTH {
+            bail!("more than {MAX_DEPTH} documents in each other");
+        }
+        let kind = match parse(&bytes, served)? {
+            manifest::Document::Manifest(manifest) => {
+                self.blob(manifest.config)?;
+                for layer in manifest.layers {
                     // What may not be distributed stays where its urls say.
                     if LayerType::of(&layer.media_type) != (LayerType::ChangeSet { foreign: true }) {
                         self.blob(layer)?;
@@ -91,139 +116,98 @@ impl Copy<'_> {
                 }
                 manifest.media_type
             }
-            Document::Index(index) => {
+            manifest::Document::Index(index) => {
                 for entry in &index.manifests {
-                    if media_type::MANIFESTS.contains(&entry.media_type.as_str()) {
-                        let inner = self.origin.manifest(entry)?;
-                        self.document(&inner, Some(&entry.media_type), Some(&entry.digest()?), depth + 1)?;
-                    } else {
-                        self.blob(entry)?;
+                    if !media_type::MANIFESTS.contains(&entry.media_type.as_str()) {
+                        self.blob(entry.clone())?;
+                    } else if self.seen.insert(entry.digest_text().to_owned()) {
+                        let inner = match entry.inline() {
+                            Some(bytes) => bytes,
+                            None => origin.manifest(entry)?,
+                        };
+                        self.document(origin, inner, Some(&entry.media_type), entry.digest()?, depth + 1)?;
                     }
                 }
                 index.media_type
             }
         };
-        self.destination.put_document(bytes, &kind, named)
-    }
-
-    fn blob(&self, descriptor: &Descriptor) -> Result<()> {
-        let digest = descriptor.digest()?;
-        let progress = self.progress.layer(descriptor);
-        let copied = match self.destination {
-            Destination::Registry(repository, to) => {
-                let source =
-                    || self.origin.layer(descriptor).map_err(|error| io::Error::other(format!("{error:#}")));
-                let mount_from = match self.origin {
-                    Origin::Registry(_, from) if from.registry() == to.registry() => Some(from.repository()),
-                    Origin::Registry(..) | Origin::Files(_) => None,
-                };
-                repository
-                    .push_blob(&digest, descriptor.size, &source, Upload::Monolithic, mount_from)
-                    .map(drop)
-                    .map_err(Into::into)
-            }
-            Destination::Layout { path, .. } => put_blob(path, &digest, descriptor.size, || {
-                Ok(progress.reader(self.origin.layer(descriptor)?))
-            }),
-        };
-        copied.with_context(|| format!("blob {}", digest.short()))?;
-        progress.done();
+        self.documents.push(Document { bytes, kind, digest });
         Ok(())
     }
-}
 
-impl Destination {
-    fn open(source: &Source, words: &ArgMatches) -> Result<Destination> {
-        match source {
-            Source::Registry(reference) => {
-                let repository = access::client(words)?.repository(reference)?;
-                Ok(Destination::Registry(repository, reference.clone()))
-            }
-            Source::Layout { path, name } => {
-                std::fs::create_dir_all(path.join("blobs")).with_context(|| path.display().to_string())?;
-                let marker = path.join("oci-layout");
-                if !marker.exists() {
-                    std::fs::write(&marker, r#"{"imageLayoutVersion":"1.0.0"}"#)
-                        .with_context(|| marker.display().to_string())?;
-                }
-                Ok(Destination::Layout { path: path.clone(), name: name.clone() })
-            }
-            Source::OciArchive { .. } | Source::DockerArchive { .. } | Source::Dir { .. } => {
-                bail!("{source}: images are copied to docker:// and oci: only")
-            }
+    fn blob(&mut self, descriptor: Descriptor) -> Result<()> {
+        // An algorithm that nobody here computes is found out before anything travels.
+        descriptor.digest()?;
+        if self.seen.insert(descriptor.digest_text().to_owned()) {
+            self.blobs.push(descriptor);
         }
+        Ok(())
     }
 
-    /// Stores a manifest or an index; without a digest it is the one that gets the name.
-    fn put_document(&self, bytes: &[u8], kind: &str, named: Option<&Digest>) -> Result<Digest> {
-        match self {
-            Destination::Registry(repository, reference) => {
-                let name = named.map_or_else(|| reference.manifest_name(), Digest::as_str);
-                Ok(repository.push_manifest(name, kind, bytes)?)
-            }
-            Destination::Layout { path, name } => {
-                let descriptor = Descriptor::of(kind, bytes);
-                let digest = match named {
-                    Some(digest) => digest.clone(),
-                    None => descriptor.digest()?,
-                };
-                put_blob(path, &digest, bytes.len() as u64, || Ok(bytes))?;
-                if named.is_none() {
-                    enter(path, serde_json::to_value(&descriptor)?, name.as_deref())?;
+    /// Adds what refers to the documents, and what refers to that; gives the plans of each, outer ones later.
+    fn referrers(&mut self, origin: &Origin) -> Result<Vec<Document>> {
+        let mut found = Vec::new();
+        let mut subjects: Vec<Digest> =
+            self.documents.iter().map(|document| document.digest.clone()).collect();
+        for _ in 0..MAX_DEPTH {
+            let mut next = Vec::new();
+            for subject in &subjects {
+                for entry in origin.referrers(subject, None)? {
+                    if !self.seen.insert(entry.digest_text().to_owned()) {
+                        continue;
+                    }
+                    let bytes = origin.manifest(&entry)?;
+                    let mut plan = Plan::default();
+                    plan.document(origin, bytes, Some(&entry.media_type), entry.digest()?, 0)?;
+                    for blob in plan.blobs {
+                        self.blob(blob)?;
+                    }
+                    next.push(entry.digest()?);
+                    found.extend(plan.documents);
                 }
-                Ok(digest)
             }
+            subjects = next;
         }
+        Ok(found)
+    }
+
+    /// Moves all of it; gives the digest of what got the name.
+    pub fn carry_out(
+        mut self,
+        origin: &Origin,
+        destination: Destination,
+        referrers: Vec<Document>,
+        progress: &Progress,
+    ) -> Result<Digest> {
+        destination.check_room(&self.blobs)?;
+        let outcomes = Mutex::new(Vec::new());
+        progress.during(|| {
+            let jobs: Vec<_> = self.blobs.iter().map(|blob| (blob, progress.layer(blob))).collect();
+            workers::each(jobs, destination.threads(), |(descriptor, progress), _| {
+                let outcome = destination
+                    .put_blob(origin, descriptor, &progress)
+                    .with_context(|| format!("blob {}", &short(descriptor)))?;
+                progress.ended(outcome);
+                outcomes.lock().unwrap_or_else(PoisonError::into_inner).push(outcome);
+                Ok(())
+            })
+        })?;
+        let last = self.documents.pop().context("nothing to move")?;
+        for document in &self.documents {
+            destination.put_document(document)?;
+        }
+        // A registry without a list of its own has them entered under a tag that is their subject's digest,
+        // whether the subject is there or not.
+        for document in &referrers {
+            destination.put_referrer(document)?;
+        }
+        destination.finish(&last)?;
+        let outcomes: Vec<Outcome> = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        progress.arrived(&last.digest, &outcomes);
+        Ok(last.digest)
     }
 }
 
-/// Writes a blob beside its place and renames it in when it is right.
-fn put_blob<R: Read>(
-    layout: &Path,
-    digest: &Digest,
-    size: u64,
-    source: impl Fn() -> Result<R>,
-) -> Result<()> {
-    let directory = layout.join("blobs").join(digest.algorithm().name());
-    std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
-    let path = directory.join(digest.hex());
-    if path.metadata().is_ok_and(|found| found.len() == size) {
-        return Ok(());
-    }
-    let new = directory.join(format!(".{}.{}", digest.short(), std::process::id()));
-    let written = File::create(&new).map_err(Into::into).and_then(|mut file| {
-        io::copy(&mut Verified::new(source()?, digest.clone(), size), &mut file)?;
-        Ok(std::fs::rename(&new, &path)?)
-    });
-    if written.is_err() {
-        // The error in hand is the one to tell.
-        std::fs::remove_file(&new).ok();
-    }
-    written
-}
-
-/// Enters an image in index.json, in the place of what had its name.
-fn enter(layout: &Path, mut entry: Value, name: Option<&str>) -> Result<()> {
-    let directory = File::open(layout).with_context(|| layout.display().to_string())?;
-    rustix::fs::flock(directory.as_fd(), FlockOperation::LockExclusive).context("flock")?;
-    let path = layout.join("index.json");
-    let mut index: Value = match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| path.display().to_string())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => json!({"schemaVersion": 2, "manifests": []}),
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
-    if let Some(name) = name {
-        entry["annotations"] = json!({REF_NAME: name});
-    }
-    let Some(entries) = index["manifests"].as_array_mut() else {
-        bail!("{}: manifests is not a list", path.display())
-    };
-    entries.retain(|other| match name {
-        Some(name) => other["annotations"][REF_NAME] != name,
-        None => other["digest"] != entry["digest"] || !other["annotations"][REF_NAME].is_null(),
-    });
-    entries.push(entry);
-    let new = layout.join(format!(".index.{}", std::process::id()));
-    std::fs::write(&new, index.to_string()).with_context(|| new.display().to_string())?;
-    std::fs::rename(&new, &path).with_context(|| path.display().to_string())
+fn short(descriptor: &Descriptor) -> String {
+    descriptor.digest_text().split(':').next_back().unwrap_or_default().chars().take(12).collect()
 }

@@ -13,7 +13,7 @@ use creel_image_lib::store::{Image, Named, Store};
 use serde_json::{Value, json};
 
 use crate::origin::{self, Origin};
-use crate::{access, cli, output, pull, setup};
+use crate::{access, cli, names, output, pull, setup, verify};
 
 /// `creel image ...`
 pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -23,6 +23,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         "ls" => ls(&store, words),
         "inspect" => inspect(&store, words),
         "rm" => rm(&store, words),
+        "verify" => verify::command(&store, words),
         _ => prune(&store),
     }
 }
@@ -63,11 +64,11 @@ fn age(pulled: u64) -> String {
 }
 
 /// What a user may mean by the name of an image of the store: its name, or the start of its digest.
-fn find(store: &Store, text: &str) -> Result<Vec<Named>> {
-    if let Ok(source) = origin::parse(text)
-        && let Some(named) = store.named(&origin::name(&source))?
-    {
-        return Ok(vec![named]);
+pub fn find(store: &Store, text: &str) -> Result<Vec<Named>> {
+    for source in names::candidates(text).unwrap_or_default() {
+        if let Some(named) = store.named(&origin::name(&source))? {
+            return Ok(vec![named]);
+        }
     }
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let is_digest = hex.len() >= 4 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -130,7 +131,7 @@ fn prune(store: &Store) -> Result<()> {
 /// `creel tags`
 pub fn tags(words: &ArgMatches) -> Result<()> {
     let text = cli::value::<String>(words, "image").unwrap_or_default();
-    let Source::Registry(reference) = origin::parse(&text)? else {
+    let Source::Registry(reference) = names::parse(&text)? else {
         bail!("{text}: only repositories of registries have tags");
     };
     let tags = access::client(words)?.repository(&reference)?.tags()?;
@@ -140,10 +141,10 @@ pub fn tags(words: &ArgMatches) -> Result<()> {
 /// `creel inspect`
 pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let text = cli::value::<String>(words, "image").unwrap_or_default();
-    let source = origin::parse(&text)?;
+    let source = names::resolve(&text, words)?;
     // Only an archive that is compressed or piped is written there, to a file without a name.
-    let origin = Origin::open(&source, words, &std::env::temp_dir())?;
     let name = origin::name(&source);
+    let origin = Origin::open(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let target = origin.target().with_context(|| name.clone())?;
     if cli::flag(words, "raw") {
         return output::write(std::str::from_utf8(&target.bytes).context("the manifest is not UTF-8")?);
@@ -160,7 +161,6 @@ pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let wanted = pull::platform(words)?;
     let chosen = choose(target.bytes, target.media_type.as_deref(), &wanted, &mut fetch)
         .with_context(|| name.clone())?;
-    chosen.manifest.check_image().with_context(|| name.clone())?;
     let config = origin.config(&chosen.manifest.config).with_context(|| name.clone())?;
     if cli::flag(words, "config") {
         return output::write(std::str::from_utf8(&config).context("the configuration is not UTF-8")?);

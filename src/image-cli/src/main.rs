@@ -7,18 +7,26 @@
 //! An error is one line on standard error: what was to be done, the cause, the next step.
 
 mod access;
+mod artifact;
 mod bundle;
 mod cli;
 mod container;
 mod copy;
+mod destination;
 mod images;
 mod login;
+mod names;
 mod origin;
 mod output;
 mod progress;
+mod prompt;
 mod pull;
+mod push;
 mod run;
 mod setup;
+mod stored;
+mod verify;
+mod workers;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -64,6 +72,8 @@ fn dispatch(globals: &ArgMatches, name: &str, words: &ArgMatches) -> Result<()> 
         "image" => images::command(globals, words),
         "unpack" => bundle::command(globals, words),
         "copy" => copy::command(words),
+        "push" => push::command(globals, words),
+        "artifact" => artifact::command(words),
         "tags" => images::tags(words),
         "inspect" => images::inspect_source(globals, words),
         "login" => login::login(words),

@@ -1,17 +1,19 @@
-//! Where an image comes from: a registry, or files. Both give the same three things.
+//! Where an image comes from: a registry, files, or the store. All give the same things.
 
 use std::io::Read;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ArgMatches;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::{Algorithm, Digest};
 use creel_image_lib::layout::Layout;
 use creel_image_lib::manifest::MAX_BYTES;
 use creel_image_lib::reference::{Reference, Source};
-use creel_registry::{Client, Environment, Options, Repository};
+use creel_registry::Repository;
 
 use crate::access;
+use crate::artifact::Parts;
+use crate::stored::Stored;
 
 /// An opened source.
 pub enum Origin {
@@ -19,6 +21,10 @@ pub enum Origin {
     Registry(Repository, Reference),
     /// Files.
     Files(Box<Layout>),
+    /// The store.
+    Stored(Box<Stored>),
+    /// Files that are to become an artifact.
+    Parts(Parts),
 }
 
 /// The document that a name leads to.
@@ -31,29 +37,12 @@ pub struct Target {
     pub digest: Digest,
 }
 
-/// Reads a source from the command line. One word alone may have another meaning by the aliases of
-/// registries.conf.
-pub fn parse(text: &str) -> Result<Source> {
-    let source = text.parse::<Source>().with_context(|| format!("{text:?}"))?;
-    if !matches!(source, Source::Registry(_)) || text.contains('/') {
-        return Ok(source);
-    }
-    let word = text.split([':', '@']).next().unwrap_or_default();
-    let client = Client::new(Options::new(Environment::of_process()))?;
-    match client.alias(word) {
-        Some(meant) => {
-            let text = format!("{meant}{}", &text[word.len()..]);
-            text.parse().with_context(|| format!("{text:?}, by an alias of registries.conf"))
-        }
-        None => Ok(source),
-    }
-}
-
 /// What the store keeps an image under.
 pub fn name(source: &Source) -> String {
     let absolute = |path: &std::path::Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     match source {
         Source::Registry(reference) => reference.to_string(),
+        Source::Stdin => source.to_string(),
         Source::Layout { path, name } => {
             Source::Layout { path: absolute(path), name: name.clone() }.to_string()
         }
@@ -75,7 +64,8 @@ impl Origin {
                 let repository = access::client(words)?.repository(reference)?;
                 Ok(Origin::Registry(repository, reference.clone()))
             }
-            Source::Layout { .. }
+            Source::Stdin
+            | Source::Layout { .. }
             | Source::OciArchive { .. }
             | Source::DockerArchive { .. }
             | Source::Dir { .. } => Ok(Origin::Files(Box::new(Layout::open(source, spool)?))),
@@ -94,6 +84,8 @@ impl Origin {
                 let digest = Digest::of(Algorithm::Sha256, &found.bytes);
                 Ok(Target { bytes: found.bytes, media_type: found.media_type, digest })
             }
+            Origin::Stored(stored) => stored.target(),
+            Origin::Parts(parts) => Ok(parts.target()),
         }
     }
 
@@ -102,6 +94,8 @@ impl Origin {
         match self {
             Origin::Registry(repository, _) => Ok(repository.manifest(descriptor.digest()?.as_str())?.bytes),
             Origin::Files(layout) => Ok(layout.document(descriptor)?),
+            Origin::Stored(stored) => stored.document(descriptor),
+            Origin::Parts(parts) => parts.bytes(descriptor),
         }
     }
 
@@ -110,14 +104,46 @@ impl Origin {
         match self {
             Origin::Registry(repository, _) => Ok(repository.blob_bytes(descriptor, MAX_BYTES as u64)?),
             Origin::Files(layout) => Ok(layout.document(descriptor)?),
+            Origin::Stored(stored) => stored.document(descriptor),
+            Origin::Parts(parts) => parts.bytes(descriptor),
         }
     }
 
     /// A layer as it comes, not verified.
     pub fn layer(&self, descriptor: &Descriptor) -> Result<Box<dyn Read + Send>> {
+        self.layer_from(descriptor, 0)
+    }
+
+    /// The part of a layer from an offset on.
+    pub fn layer_from(&self, descriptor: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send>> {
         match self {
-            Origin::Registry(repository, _) => Ok(Box::new(repository.blob_of(descriptor, 0)?)),
-            Origin::Files(layout) => Ok(layout.blob(descriptor)?),
+            Origin::Registry(repository, _) => Ok(Box::new(repository.blob_of(descriptor, offset)?)),
+            Origin::Files(layout) => skip(layout.blob(descriptor)?, offset),
+            Origin::Stored(stored) => skip(stored.layer(descriptor)?, offset),
+            Origin::Parts(parts) => skip(parts.open(descriptor)?, offset),
         }
     }
+
+    /// The manifests whose subject has this digest.
+    pub fn referrers(&self, digest: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>> {
+        match self {
+            Origin::Registry(repository, _) => Ok(repository.referrers(digest, artifact_type)?),
+            Origin::Files(layout) => Ok(layout.referrers(digest, artifact_type)?),
+            Origin::Stored(_) | Origin::Parts(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The repository that blobs of it may be mounted from in its registry.
+    pub fn repository(&self) -> Option<&Reference> {
+        match self {
+            Origin::Registry(_, reference) => Some(reference),
+            Origin::Files(_) | Origin::Parts(_) => None,
+            Origin::Stored(stored) => stored.repository(),
+        }
+    }
+}
+
+fn skip(mut source: Box<dyn Read + Send>, offset: u64) -> Result<Box<dyn Read + Send>> {
+    std::io::copy(&mut source.by_ref().take(offset), &mut std::io::sink())?;
+    Ok(source)
 }

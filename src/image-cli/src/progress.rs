@@ -1,13 +1,14 @@
-//! What a pull tells on standard error while it goes on: bars on a terminal, lines elsewhere, JSON for
-//! programs, or nothing.
+//! What a pull, a push or a copy tells on standard error while it goes on: bars on a terminal, lines
+//! elsewhere, JSON for programs, or nothing.
 //!
 //! The counts are of compressed bytes read, which is what the manifest tells the total of.
 
-use std::fmt::Write as _;
+mod bars;
+
 use std::io::{IsTerminal, Read};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use clap::ArgMatches;
 use creel_image_lib::descriptor::Descriptor;
@@ -15,12 +16,6 @@ use creel_image_lib::digest::Digest;
 use serde_json::json;
 
 use crate::{cli, output};
-
-/// Between two drawings of the bars.
-const FRAME: Duration = Duration::from_millis(100);
-
-/// Characters of a bar.
-const WIDTH: u64 = 30;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -30,9 +25,27 @@ enum Kind {
     Bars,
 }
 
-/// The progress of one pull.
+/// What is being done, as events name it and as people read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deed {
+    event: &'static str,
+    going_on: &'static str,
+    done: &'static str,
+}
+
+/// An image comes to this machine.
+pub const PULL: Deed = Deed { event: "pull", going_on: "pulling", done: "pulled" };
+/// An image goes from one place to another.
+pub const COPY: Deed = Deed { event: "copy", going_on: "copying to", done: "copied to" };
+/// An image goes from this machine.
+pub const PUSH: Deed = Deed { event: "push", going_on: "pushing", done: "pushed" };
+/// What is in the store is looked at.
+pub const VERIFY: Deed = Deed { event: "verify", going_on: "verifying", done: "verified" };
+
+/// The progress of one deed.
 pub struct Progress {
     kind: Kind,
+    deed: Deed,
     name: String,
     begun: Instant,
     layers: Mutex<Vec<Arc<Counts>>>,
@@ -40,22 +53,37 @@ pub struct Progress {
 }
 
 /// The progress of one layer.
+#[derive(Clone)]
 pub struct LayerProgress {
     kind: Kind,
     counts: Arc<Counts>,
+}
+
+/// How a layer came to be where it was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it was read.
+    Moved,
+    /// It was there.
+    Already,
+    /// The registry had it in another repository.
+    Mounted,
 }
 
 struct Counts {
     digest: String,
     short: String,
     size: u64,
+    /// Bytes that an earlier run left.
+    had: AtomicU64,
     read: AtomicU64,
+    begun: AtomicBool,
     done: AtomicBool,
 }
 
 impl Progress {
     /// Nothing is told before there is something to wait for.
-    pub fn new(words: &ArgMatches, name: &str) -> Progress {
+    pub fn new(words: &ArgMatches, deed: Deed, name: &str) -> Progress {
         let named = cli::value::<String>(words, "progress").unwrap_or_default();
         let kind = match named.as_str() {
             _ if cli::flag(words, "quiet") => Kind::Silent,
@@ -67,6 +95,7 @@ impl Progress {
         };
         Progress {
             kind,
+            deed,
             name: name.to_owned(),
             begun: Instant::now(),
             layers: Mutex::default(),
@@ -80,8 +109,8 @@ impl Progress {
             return;
         }
         match self.kind {
-            Kind::Lines | Kind::Bars => output::line(&format!("pulling {}", self.name)),
-            Kind::Json => output::line(&json!({"event": "pull", "name": self.name}).to_string()),
+            Kind::Lines | Kind::Bars => output::line(&format!("{} {}", self.deed.going_on, self.name)),
+            Kind::Json => output::line(&json!({"event": self.deed.event, "name": self.name}).to_string()),
             Kind::Silent => {}
         }
     }
@@ -95,7 +124,9 @@ impl Progress {
             digest,
             short,
             size: descriptor.size,
+            had: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            begun: AtomicBool::new(false),
             done: AtomicBool::new(false),
         });
         self.layers.lock().unwrap_or_else(PoisonError::into_inner).push(counts.clone());
@@ -103,93 +134,93 @@ impl Progress {
     }
 
     /// Does the work, and draws bars meanwhile.
-    pub fn during(&self, work: impl FnOnce()) {
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.kind != Kind::Bars {
             return work();
         }
-        let over = (Mutex::new(false), Condvar::new());
-        std::thread::scope(|scope| {
-            scope.spawn(|| self.draw_until(&over));
-            work();
-            *over.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
-            over.1.notify_all();
-        });
+        bars::during(&self.layers, work)
     }
 
-    fn draw_until(&self, over: &(Mutex<bool>, Condvar)) {
-        let mut drawn = 0;
-        let mut ended = over.0.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let last = *ended;
-            drawn = self.draw(drawn);
-            if last {
-                return;
-            }
-            ended = over.1.wait_timeout(ended, FRAME).unwrap_or_else(PoisonError::into_inner).0;
-        }
-    }
-
-    /// Draws over what was drawn last, `drawn` lines; tells how many there are now.
-    fn draw(&self, drawn: usize) -> usize {
-        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = self.begun.elapsed().as_secs_f64().max(0.001);
-        // Cursor up, then each line is cleared and written (ECMA-48, CUU and EL).
-        let mut text = if drawn == 0 { String::new() } else { format!("\x1b[{drawn}A") };
-        for layer in layers.iter() {
-            // A String takes everything.
-            writeln!(text, "\x1b[2K{}", layer.bar(seconds)).ok();
-        }
-        drop(std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()));
-        layers.len()
-    }
-
-    /// Tells that the image is there.
+    /// Tells that an image is in the store.
     pub fn finish(&self, manifest: &Digest, unpacked: u64, layers: usize) {
+        let read = self.read();
+        let text = format!(
+            "{} read in {:.1} s, {} unpacked in {}",
+            output::size(read),
+            self.begun.elapsed().as_secs_f64(),
+            output::size(unpacked),
+            layers_words(layers)
+        );
+        let event = json!({"read": read, "unpacked": unpacked, "layers": layers});
+        self.end(manifest, &text, event);
+    }
+
+    /// Tells that an image is where it was to go.
+    pub fn arrived(&self, manifest: &Digest, outcomes: &[Outcome]) {
+        let read = self.read();
+        let count = |wanted| outcomes.iter().filter(|outcome| **outcome == wanted).count();
+        let (mounted, already) = (count(Outcome::Mounted), count(Outcome::Already));
+        let mut text = format!("{} sent in {:.1} s", output::size(read), self.begun.elapsed().as_secs_f64());
+        for (count, words) in [(mounted, "mounted from another repository"), (already, "there already")] {
+            if count > 0 {
+                text.push_str(&format!(", {count} of {} blobs {words}", outcomes.len()));
+            }
+        }
+        let event = json!({"sent": read, "blobs": outcomes.len(), "mounted": mounted, "already": already});
+        self.end(manifest, &text, event);
+    }
+
+    fn end(&self, manifest: &Digest, text: &str, mut event: serde_json::Value) {
         if !self.told.load(Ordering::Relaxed) {
             return;
         }
-        let read: u64 = self.counted();
         match self.kind {
-            Kind::Lines | Kind::Bars => output::line(&format!(
-                "pulled {}: {} read in {:.1} s, {} unpacked in {}",
-                self.name,
-                output::size(read),
-                self.begun.elapsed().as_secs_f64(),
-                output::size(unpacked),
-                if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") }
-            )),
+            Kind::Lines | Kind::Bars => output::line(&format!("{} {}: {text}", self.deed.done, self.name)),
             Kind::Json => {
-                let event = json!({"event": "pulled", "name": self.name, "digest": manifest.as_str(),
-                    "read": read, "unpacked": unpacked, "layers": layers});
+                let done = self.deed.done.split(' ').next().unwrap_or_default();
+                event["event"] = done.into();
+                event["name"] = self.name.as_str().into();
+                event["digest"] = manifest.as_str().into();
                 output::line(&event.to_string());
             }
             Kind::Silent => {}
         }
     }
 
-    fn counted(&self) -> u64 {
+    fn read(&self) -> u64 {
         let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         layers.iter().map(|layer| layer.read.load(Ordering::Relaxed)).sum()
     }
 }
 
-impl Counts {
-    fn bar(&self, seconds: f64) -> String {
-        let read = self.read.load(Ordering::Relaxed);
-        if self.done.load(Ordering::Relaxed) {
-            return format!("{} {:>8} done", self.short, output::size(self.size));
-        }
-        let full = (read.min(self.size) * WIDTH).checked_div(self.size).unwrap_or(0);
-        let bar: String = (0..WIDTH).map(|at| if at < full { '#' } else { '.' }).collect();
-        let rate = output::size((read as f64 / seconds) as u64);
-        format!("{} [{bar}] {} of {}, {rate}/s", self.short, output::size(read), output::size(self.size))
-    }
+fn layers_words(layers: usize) -> String {
+    if layers == 1 { "1 layer".to_owned() } else { format!("{layers} layers") }
 }
 
 impl LayerProgress {
-    /// Counts what is read.
-    pub fn reader<R: Read>(&self, inner: R) -> Counted<'_, R> {
-        Counted { inner, layer: self }
+    /// Counts what is read, from the start.
+    pub fn reader<R: Read>(&self, inner: R) -> Counted<R> {
+        self.counts.read.store(0, Ordering::Relaxed);
+        self.counts.begun.store(true, Ordering::Relaxed);
+        Counted { inner, layer: self.clone() }
+    }
+
+    /// Tells of bytes that an earlier run has left.
+    pub fn had(&self, bytes: u64) {
+        self.counts.had.store(bytes, Ordering::Relaxed);
+        match self.kind {
+            Kind::Lines => output::line(&format!(
+                "layer {}: going on from {} of {}",
+                self.counts.short,
+                output::size(bytes),
+                output::size(self.counts.size)
+            )),
+            Kind::Json => {
+                let event = json!({"event": "layer-resumed", "digest": self.counts.digest, "from": bytes});
+                output::line(&event.to_string());
+            }
+            Kind::Silent | Kind::Bars => {}
+        }
     }
 
     fn add(&self, count: u64) {
@@ -198,27 +229,41 @@ impl LayerProgress {
             return;
         }
         // One event for each tenth of the layer.
-        let tenth = |read: u64| read.saturating_mul(10).checked_div(self.counts.size).unwrap_or(10);
+        let had = self.counts.had.load(Ordering::Relaxed);
+        let tenth = |read: u64| (had + read).saturating_mul(10).checked_div(self.counts.size).unwrap_or(10);
         if tenth(before) != tenth(before + count) {
-            let event = json!({"event": "layer", "digest": self.counts.digest, "read": before + count,
-                "size": self.counts.size});
+            let event = json!({"event": "layer", "digest": self.counts.digest,
+                "read": had + before + count, "size": self.counts.size});
             output::line(&event.to_string());
         }
     }
 
     /// The layer is in the store.
     pub fn done(&self) {
+        self.ended(Outcome::Moved);
+    }
+
+    /// The layer is where it was to go.
+    pub fn ended(&self, outcome: Outcome) {
+        self.counts.begun.store(true, Ordering::Relaxed);
         self.counts.done.store(true, Ordering::Relaxed);
+        let how = match outcome {
+            Outcome::Moved => "done",
+            Outcome::Already => "there already",
+            Outcome::Mounted => "mounted from another repository",
+        };
         match self.kind {
-            Kind::Lines => {
-                output::line(&format!(
-                    "layer {}: {} done",
-                    self.counts.short,
-                    output::size(self.counts.size)
-                ));
-            }
+            Kind::Lines => output::line(&format!(
+                "layer {}: {} {how}",
+                self.counts.short,
+                output::size(self.counts.size)
+            )),
             Kind::Json => {
-                output::line(&json!({"event": "layer-done", "digest": self.counts.digest}).to_string());
+                let mut event = json!({"event": "layer-done", "digest": self.counts.digest});
+                if outcome != Outcome::Moved {
+                    event["how"] = if outcome == Outcome::Mounted { "mounted" } else { "already" }.into();
+                }
+                output::line(&event.to_string());
             }
             Kind::Silent | Kind::Bars => {}
         }
@@ -226,12 +271,12 @@ impl LayerProgress {
 }
 
 /// A source whose bytes are counted.
-pub struct Counted<'a, R> {
+pub struct Counted<R> {
     inner: R,
-    layer: &'a LayerProgress,
+    layer: LayerProgress,
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.layer.add(count as u64);

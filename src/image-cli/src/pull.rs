@@ -4,28 +4,31 @@
 //! the source into its snapshot, and only what the store does not have. The name is written last: a kill at
 //! any moment leaves whole layers for the next pull and no image that misses one.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::ArgMatches;
 use creel_image_lib::choose::choose;
 use creel_image_lib::config::ImageConfig;
 use creel_image_lib::descriptor::Descriptor;
-use creel_image_lib::digest::Digest;
+use creel_image_lib::digest::{Digest, Verified};
 use creel_image_lib::platform::Platform;
 use creel_image_lib::reference::Source;
-use creel_image_lib::store::{Blob, Image, Layer, Store};
+use creel_image_lib::store::{Blob, Image, Layer, Partial, Slot, Store};
 use creel_image_lib::unpack::Limits;
 
 use crate::origin::{self, Origin, Target};
-use crate::progress::{LayerProgress, Progress};
-use crate::{cli, output, setup};
+use crate::progress::{LayerProgress, PULL, Progress};
+use crate::{cli, names, output, setup, workers};
 
 /// Layers that are fetched and unpacked at once. Each has two threads and about 2 MB of buffers.
 const AT_ONCE: usize = 4;
+
+/// Layers of at least this many bytes are written as they come, so that a pull that breaks off, or is killed,
+/// is gone on with (docs/design/0013). Below it, fetching again costs less than writing all that ever comes.
+const RESUME_FROM: u64 = 64 << 20;
 
 /// When the registry is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +45,10 @@ pub enum Policy {
 
 /// What to pull.
 pub struct Wanted<'a> {
-    /// From where.
-    pub source: Source,
+    /// What was written.
+    text: String,
+    /// From where; only a name without a registry may mean several places.
+    sources: Vec<Source>,
     /// For which machine.
     pub platform: Platform,
     /// When to ask.
@@ -56,7 +61,24 @@ impl<'a> Wanted<'a> {
     /// Reads the command line.
     pub fn new(words: &'a ArgMatches, policy: Policy) -> Result<Self> {
         let text = cli::value::<String>(words, "image").unwrap_or_default();
-        Ok(Wanted { source: origin::parse(&text)?, platform: platform(words)?, policy, words })
+        let sources = names::candidates(&text)?;
+        if sources.contains(&Source::Stdin) && cli::flag(words, "interactive") {
+            bail!("-i: standard input is the image's archive, and nothing is left of it for the container");
+        }
+        Ok(Wanted { text, sources, platform: platform(words)?, policy, words })
+    }
+
+    /// The place that is meant: one that the store has an image of, where it may serve, or the first that
+    /// answers.
+    fn source(&self, store: &Store) -> Result<Source> {
+        if self.policy != Policy::Always {
+            for source in &self.sources {
+                if store.named(&origin::name(source))?.is_some() {
+                    return Ok(source.clone());
+                }
+            }
+        }
+        names::first_there(self.sources.clone(), &self.text, self.words)
     }
 }
 
@@ -80,31 +102,35 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
 
 /// Gives the image, from the store or from its source.
 pub fn pull(store: &Store, wanted: &Wanted<'_>) -> Result<Image> {
-    let name = origin::name(&wanted.source);
-    pull_named(store, wanted, &name).with_context(|| name.clone())
+    let source = wanted.source(store)?;
+    let name = origin::name(&source);
+    pull_named(store, wanted, &source, &name).with_context(|| name.clone())
 }
 
-fn pull_named(store: &Store, wanted: &Wanted<'_>, name: &str) -> Result<Image> {
+fn pull_named(store: &Store, wanted: &Wanted<'_>, source: &Source, name: &str) -> Result<Image> {
     let known = in_store(store, name, &wanted.platform)?;
-    let remote = matches!(wanted.source, Source::Registry(_));
+    let remote = matches!(source, Source::Registry(_));
     match (known, wanted.policy) {
         (Some((image, _)), Policy::Never) => Ok(image),
         (None, Policy::Never) => bail!("not in the store, and --pull never forbids to ask for it"),
         // Files are as near as the store: what they say now counts.
         (Some((image, _)), Policy::Missing) if remote => Ok(image),
-        (Some((image, target)), Policy::Newer) if remote => newer(store, wanted, name, image, &target),
-        _ => fetch(
-            store,
-            wanted,
-            name,
-            &Origin::open(&wanted.source, wanted.words, &store.root().join("tmp"))?,
-        ),
+        (Some((image, target)), Policy::Newer) if remote => {
+            newer(store, wanted, (source, name), image, &target)
+        }
+        _ => fetch(store, wanted, name, &Origin::open(source, wanted.words, &store.root().join("tmp"))?),
     }
 }
 
 /// Asks whether the name means something else by now. Without an answer the store's image serves.
-fn newer(store: &Store, wanted: &Wanted<'_>, name: &str, image: Image, target: &Digest) -> Result<Image> {
-    let origin = Origin::open(&wanted.source, wanted.words, &store.root().join("tmp"))?;
+fn newer(
+    store: &Store,
+    wanted: &Wanted<'_>,
+    (source, name): (&Source, &str),
+    image: Image,
+    target: &Digest,
+) -> Result<Image> {
+    let origin = Origin::open(source, wanted.words, &store.root().join("tmp"))?;
     let Origin::Registry(repository, reference) = &origin else { return Ok(image) };
     match repository.manifest_head(reference.manifest_name()) {
         Ok(Some(head)) if head.digest.as_ref() == Some(target) => Ok(image),
@@ -145,7 +171,7 @@ fn with_only_names(platform: &Platform) -> Platform {
 }
 
 fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Result<Image> {
-    let progress = Progress::new(wanted.words, name);
+    let progress = Progress::new(wanted.words, PULL, name);
     if matches!(origin, Origin::Registry(..)) {
         progress.begin();
     }
@@ -158,8 +184,14 @@ fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Res
         }
     };
     let chosen = choose(bytes, media_type.as_deref(), &wanted.platform, &mut manifest)?;
+    let blob = blobs(wanted.words);
     let image = match store.image(&chosen.digest)? {
-        Some(image) => image,
+        Some(image) => {
+            if blob == Blob::Keep {
+                layers(store, origin, &chosen.manifest.layers, &image.layers, &progress, blob)?;
+            }
+            image
+        }
         None => {
             chosen.manifest.check_image()?;
             let digest = chosen.manifest.config.digest()?;
@@ -169,14 +201,7 @@ fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Res
             };
             let parsed = ImageConfig::parse(&config)?;
             check_suits(&parsed, &wanted.platform)?;
-            layers(
-                store,
-                origin,
-                &chosen.manifest.layers,
-                &parsed.rootfs.diff_ids,
-                &progress,
-                blobs(wanted.words),
-            )?;
+            layers(store, origin, &chosen.manifest.layers, &parsed.rootfs.diff_ids, &progress, blob)?;
             store.add_image(&chosen.digest, &chosen.bytes, &config)?
         }
     };
@@ -199,6 +224,7 @@ struct Job<'a> {
     descriptor: &'a Descriptor,
     diff_id: &'a Digest,
     progress: LayerProgress,
+    blob: Blob,
 }
 
 /// Puts the layers into the store, several at once. The first error ends the others.
@@ -217,53 +243,102 @@ fn layers(
             diff_ids.len()
         );
     }
-    let mut jobs = VecDeque::new();
+    let mut wanted = Vec::new();
     let mut seen = HashSet::new();
-    let mut size = 0;
     for (descriptor, diff_id) in descriptors.iter().zip(diff_ids) {
-        if seen.insert(diff_id) && store.snapshot(diff_id)?.is_none() {
-            size += descriptor.size;
-            jobs.push_back(Job { descriptor, diff_id, progress: progress.layer(descriptor) });
+        let is_there = store.snapshot(diff_id)?.is_some()
+            && (blob == Blob::Stream || store.check_blob(&descriptor.digest()?)? == Some(true));
+        if seen.insert(diff_id) && !is_there {
+            wanted.push((descriptor, diff_id));
         }
     }
-    check_room(store, size)?;
-    let threads = jobs.len().min(AT_ONCE);
-    let jobs = Mutex::new(jobs);
-    let failed: Mutex<Option<Error>> = Mutex::new(None);
-    let stop = AtomicBool::new(false);
-    let work = || {
-        while !stop.load(Ordering::Relaxed) {
-            let Some(job) = jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front() else { return };
-            if let Err(error) = layer(store, origin, &job, blob, &stop) {
-                stop.store(true, Ordering::Relaxed);
-                failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            }
-        }
-    };
+    // Compressed layers are smaller than what is in them: where not even they have room, nothing is begun.
+    let size = wanted.iter().map(|(descriptor, _)| descriptor.size).sum();
+    setup::check_room(store.root(), size, "free some space, \"creel image prune\" removes unused images")?;
     progress.during(|| {
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(work);
-            }
-        });
-    });
-    failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        let job =
+            |(descriptor, diff_id)| Job { descriptor, diff_id, progress: progress.layer(descriptor), blob };
+        workers::each(wanted.into_iter().map(job), AT_ONCE, |job, stop| layer(store, origin, &job, stop))
+    })
 }
 
-fn layer(store: &Store, origin: &Origin, job: &Job<'_>, blob: Blob, stop: &AtomicBool) -> Result<()> {
+fn layer(store: &Store, origin: &Origin, job: &Job<'_>, stop: &AtomicBool) -> Result<()> {
+    let digest = job.descriptor.digest()?;
+    let resumes = matches!(origin, Origin::Registry(..))
+        && (job.blob == Blob::Keep || job.descriptor.size >= RESUME_FROM);
+    let mut partial =
+        if resumes { store.partial(&digest, job.descriptor.size).map_err(full_disk)? } else { None };
+    let had = partial.as_ref().map_or(0, Partial::have);
+    let tried = attempt(store, origin, job, stop, partial.as_mut());
+    let Some(partial) = partial else { return tried };
+    match tried {
+        Ok(()) if job.blob == Blob::Keep => Ok(partial.keep(store, &digest)?),
+        Ok(()) => Ok(partial.discard()?),
+        // What has come is right as far as anyone knows: the next pull goes on from there.
+        Err(error) if partial.broke() => Err(error),
+        Err(error) => {
+            partial.discard()?;
+            // The start was another run's, and may have been cut by a power loss.
+            if had == 0 { Err(error) } else { layer(store, origin, job, stop) }
+        }
+    }
+}
+
+/// Fetches a layer once: into its snapshot, or only its blob where the snapshot is there.
+fn attempt(
+    store: &Store,
+    origin: &Origin,
+    job: &Job<'_>,
+    stop: &AtomicBool,
+    mut partial: Option<&mut Partial>,
+) -> Result<()> {
     let slot = match store.layer(job.diff_id)? {
-        Layer::Ready(_) => {
+        Layer::Ready(_) if job.blob == Blob::Stream => {
             job.progress.done();
             return Ok(());
         }
-        Layer::Missing(slot) => slot,
+        Layer::Ready(_) => None,
+        Layer::Missing(slot) => Some(slot),
     };
     let digest = job.descriptor.digest()?;
-    let from = || anyhow!("layer {}", digest.short());
-    let source = origin.layer(job.descriptor).with_context(|| from().to_string())?;
-    let source = Watched { inner: job.progress.reader(source), stop };
-    slot.unpack(source, &digest, job.descriptor.size, &Limits::default(), blob).map_err(full_disk)?;
+    let offset = partial.as_ref().map_or(0, |partial| partial.have());
+    let opened = origin.layer_from(job.descriptor, offset);
+    if let (Err(_), Some(partial)) = (&opened, &mut partial) {
+        partial.source_failed();
+    }
+    let source = opened.with_context(|| format!("layer {}", digest.short()))?;
+    let source = job.progress.reader(Watched { inner: source, stop });
+    if offset > 0 {
+        job.progress.had(offset);
+    }
+    // One that is written on its way is not written twice.
+    match partial {
+        Some(partial) => put(store, slot, partial.reader(source)?, job, Blob::Stream)?,
+        None => put(store, slot, source, job, job.blob)?,
+    }
     job.progress.done();
+    Ok(())
+}
+
+fn put(
+    store: &Store,
+    slot: Option<Slot<'_>>,
+    mut source: impl Read + Send,
+    job: &Job<'_>,
+    blob: Blob,
+) -> Result<()> {
+    let (digest, size) = (job.descriptor.digest()?, job.descriptor.size);
+    match slot {
+        Some(slot) => {
+            slot.unpack(source, &digest, size, &Limits::default(), blob).map_err(full_disk)?;
+        }
+        None if blob == Blob::Keep => store.put_blob(&digest, size, source).map_err(full_disk)?,
+        // Read for its digest; what is read is written by the source itself.
+        None => {
+            io::copy(&mut Verified::new(&mut source, digest.clone(), size), &mut io::sink())
+                .with_context(|| format!("layer {}", digest.short()))?;
+        }
+    }
     Ok(())
 }
 
@@ -276,21 +351,6 @@ fn full_disk(error: creel_image_lib::store::Error) -> Error {
     } else {
         error
     }
-}
-
-/// Compressed layers are smaller than what is in them: where not even they have room, nothing is begun.
-fn check_room(store: &Store, size: u64) -> Result<()> {
-    let Ok(stat) = rustix::fs::statvfs(store.root()) else { return Ok(()) };
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    if free < size {
-        bail!(
-            "the layers have {} compressed, {} has {} left; free some space, \"creel image prune\" removes unused images",
-            output::size(size),
-            store.root().display(),
-            output::size(free)
-        );
-    }
-    Ok(())
 }
 
 /// Ends when another layer has failed.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
 use creel_image_lib::store::{Settings, Store, default_root};
 
-use crate::{cli, container};
+use crate::{cli, container, output};
 
 /// Opens the store, and takes away what containers left that ended without a word.
 pub fn store(globals: &ArgMatches) -> Result<Store> {
@@ -25,6 +25,17 @@ fn store_root(globals: &ArgMatches) -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     default_root(variable("XDG_DATA_HOME").as_deref(), variable("HOME").as_deref())
         .ok_or_else(|| anyhow!("no place for the store: HOME is not set; name one with --store"))
+}
+
+/// Refuses to begin what the file system has no room for.
+pub fn check_room(directory: &Path, size: u64, hint: &str) -> Result<()> {
+    let Ok(stat) = rustix::fs::statvfs(directory) else { return Ok(()) };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < size {
+        let (size, free) = (output::size(size), output::size(free));
+        bail!("the layers have {size} compressed, {} has {free} left; {hint}", directory.display());
+    }
+    Ok(())
 }
 
 /// A program beside this one, where its real file is.

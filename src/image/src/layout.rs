@@ -8,20 +8,23 @@ mod archive;
 mod docker;
 mod error;
 mod oci;
+mod write;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use archive::Archive;
-use docker::Saved;
+use docker::{Opened, Saved};
 pub use error::Error;
+pub use write::{Put, Writer};
 
 use crate::choose::{ChooseError, Chosen, choose};
 use crate::descriptor::Descriptor;
-use crate::manifest::MAX_BYTES;
+use crate::digest::Digest;
+use crate::manifest::{Document, MAX_BYTES, ManifestError, media_type, parse};
 use crate::platform::Platform;
-use crate::reference::Source;
+use crate::reference::{Reference, Source};
 
 /// A blob as it is read.
 pub type Blob = Box<dyn Read + Send>;
@@ -77,11 +80,30 @@ impl Layout {
                 Ok(Layout::OciArchive { archive, target })
             }
             Source::DockerArchive { path, name } => {
+                Layout::saved(Archive::open(path, spool)?, path, name.as_ref())
+            }
+            Source::Stdin => {
+                let path = Path::new("-");
                 let archive = Archive::open(path, spool)?;
-                Ok(Layout::DockerArchive(Box::new(docker::open(archive, path, name.as_ref())?)))
+                if archive.has(b"manifest.json") {
+                    return Layout::saved(archive, path, None);
+                }
+                if !archive.has(b"oci-layout") {
+                    let what = "standard input is an archive with neither oci-layout nor manifest.json";
+                    return Err(Error::NotALayout(what.into()));
+                }
+                let target = oci::find(&|file| archive.read_small(file), path, None)?;
+                Ok(Layout::OciArchive { archive, target })
             }
             Source::Dir { path } => Ok(Layout::Dir { path: path.clone() }),
         }
+    }
+
+    fn saved(archive: Archive, path: &Path, name: Option<&Reference>) -> Result<Layout, Error> {
+        Ok(match docker::open(archive, path, name)? {
+            Opened::Layout { archive, target } => Layout::OciArchive { archive, target: *target },
+            Opened::Saved(saved) => Layout::DockerArchive(saved),
+        })
     }
 
     /// The manifest or index that the name leads to.
@@ -125,6 +147,42 @@ impl Layout {
                 other => Ok(Box::new(other?)),
             },
         }
+    }
+
+    /// The manifests of an image layout whose `subject` is `digest`, of one artifact type or of all
+    /// (image-spec image-layout.md: what lies in a layout is entered in its index).
+    pub fn referrers(&self, digest: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
+        let index = match self {
+            Layout::Oci { path, .. } => read_small(&path.join("index.json"))?,
+            Layout::OciArchive { archive, .. } => archive.read_small("index.json")?,
+            Layout::DockerArchive(_) | Layout::Dir { .. } => return Ok(Vec::new()),
+        };
+        let malformed =
+            |error: ManifestError| Error::Malformed { name: "index.json".into(), why: error.to_string() };
+        let Document::Index(index) = parse(&index, Some(media_type::OCI_INDEX)).map_err(malformed)? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for mut entry in index.manifests {
+            // What is no manifest refers to nothing.
+            let Ok(document) = self.document(&entry) else { continue };
+            let (subject, kind, annotations) = match parse(&document, Some(&entry.media_type)) {
+                Ok(Document::Manifest(manifest)) => {
+                    let kind = manifest.artifact_type.unwrap_or(manifest.config.media_type);
+                    (manifest.subject, Some(kind), manifest.annotations)
+                }
+                Ok(Document::Index(index)) => (index.subject, index.artifact_type, index.annotations),
+                Err(_) => continue,
+            };
+            let is_wanted = artifact_type.is_none_or(|wanted| kind.as_deref() == Some(wanted));
+            if is_wanted && subject.is_some_and(|subject| subject.digest_text() == digest.as_str()) {
+                entry.artifact_type = kind;
+                entry.annotations = annotations;
+                found.push(entry);
+            }
+        }
+        found.dedup_by(|a, b| a.digest_text() == b.digest_text());
+        Ok(found)
     }
 
     /// The manifest for a platform.

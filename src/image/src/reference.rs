@@ -106,6 +106,11 @@ impl Reference {
         Reference { digest: Some(digest), ..self.clone() }
     }
 
+    /// The same repository by digest, without the tag.
+    pub fn with_digest_alone(&self, digest: Digest) -> Reference {
+        Reference { digest: Some(digest), tag: None, ..self.clone() }
+    }
+
     /// The same name at another host, as a mirror has it.
     pub fn with_location(&self, registry: &str, repository: &str) -> Result<Reference, ReferenceError> {
         check_registry(registry)?;
@@ -232,6 +237,8 @@ impl FromStr for Reference {
 pub enum Source {
     /// `docker://NAME`, or a bare name.
     Registry(Reference),
+    /// `-`: an archive on standard input, of either kind.
+    Stdin,
     /// `oci:DIR[:REF]`: an image layout.
     Layout {
         /// The directory.
@@ -266,6 +273,9 @@ impl FromStr for Source {
     fn from_str(text: &str) -> Result<Source, ReferenceError> {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
+        }
+        if text == "-" {
+            return Ok(Source::Stdin);
         }
         let Some((word, rest)) = text.split_once(':') else { return Ok(Source::Registry(text.parse()?)) };
         // No path has a colon in these transports: what follows the first one is the name.
@@ -302,6 +312,7 @@ impl fmt::Display for Source {
         };
         match self {
             Source::Registry(reference) => write!(f, "docker://{reference}"),
+            Source::Stdin => f.write_str("-"),
             Source::Layout { path, name } => named(f, "oci", path, name.clone()),
             Source::OciArchive { path, name } => named(f, "oci-archive", path, name.clone()),
             Source::DockerArchive { path, name } => {
@@ -398,6 +409,8 @@ mod tests {
             ("docker-archive:a.tar", "docker-archive:a.tar"),
             ("docker-archive:a.tar:alpine:3", "docker-archive:a.tar:docker.io/library/alpine:3"),
             ("dir:/a:b", "dir:/a:b"),
+            ("-", "-"),
+            ("oci-archive:-", "oci-archive:-"),
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), expected, "{text}");

@@ -7,6 +7,7 @@
 //! snapshots/DIFF-ID/         fs/ the layer as overlayfs reads it, record.json, sealed
 //! patches/CHAIN-ID/          the same, of what a layer takes from those below it (crate::stack)
 //! blobs/sha256/HEX           manifests and configurations; compressed layers only if asked for
+//! partial/DIGEST             the start of a blob whose pull broke off
 //! images/MANIFEST.json       an image: its configuration and what its root is stacked of
 //! refs/HEX.json              a name, and the image that it meant when it was pulled
 //! containers/ID/             writable layers
@@ -26,9 +27,11 @@ mod containers;
 mod error;
 mod images;
 mod kept;
+mod partial;
 mod place;
 mod prune;
 mod snapshots;
+mod verify;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -40,8 +43,10 @@ pub use containers::Container;
 pub use error::Error;
 pub use images::{Image, Named};
 pub use kept::Record;
+pub use partial::{Partial, Resumed};
 pub use prune::Pruned;
 pub use snapshots::{Blob, Layer, Slot, Snapshot};
+pub use verify::{Checked, Repair};
 
 use crate::unpack::{Devices, Form, Options, Owners};
 
@@ -95,8 +100,18 @@ pub struct Store {
     boot: String,
 }
 
-const DIRECTORIES: [&str; 9] =
-    ["locks", "snapshots", "patches", "blobs/sha256", "blobs/sha512", "images", "refs", "containers", "tmp"];
+const DIRECTORIES: [&str; 10] = [
+    "locks",
+    "partial",
+    "snapshots",
+    "patches",
+    "blobs/sha256",
+    "blobs/sha512",
+    "images",
+    "refs",
+    "containers",
+    "tmp",
+];
 
 /// Where the store is: for root below /var/lib, else below the user's data directory.
 pub fn default_root(data_home: Option<&Path>, home: Option<&Path>) -> Option<PathBuf> {

@@ -23,6 +23,7 @@ mod retry;
 pub use client::{
     Blob, Client, FetchedManifest, ManifestHead, Options, Pushed, Repository, Source, Upload, Verification,
 };
+pub use config::registries::ShortNames;
 pub use environment::Environment;
 pub use error::{Error, Fault, Tried};
 pub use retry::Retry;

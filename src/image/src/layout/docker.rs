@@ -3,7 +3,7 @@
 //! There is no manifest in image-spec's sense in it; one is made here, from the configuration and the
 //! layers, so that everything behind it goes one way. A layer's digest is its diff id, since it is plain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Read;
 use std::path::Path;
 
@@ -13,8 +13,9 @@ use serde_json::json;
 use super::archive::Archive;
 use super::{Blob, Error};
 use crate::config::ImageConfig;
+use crate::descriptor::Descriptor;
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::manifest::media_type;
+use crate::manifest::{Document, media_type, parse};
 use crate::reference::Reference;
 use crate::unpack::{Decompressor, Format};
 
@@ -41,7 +42,15 @@ impl Saved {
     }
 }
 
-pub(super) fn open(archive: Archive, path: &Path, name: Option<&Reference>) -> Result<Saved, Error> {
+/// An archive with the image that was meant.
+pub(super) enum Opened {
+    /// Its manifest is in the archive too, with compressed layers perhaps: its digest is the image's own.
+    Layout { archive: Archive, target: Box<Descriptor> },
+    /// It has no manifest.
+    Saved(Box<Saved>),
+}
+
+pub(super) fn open(archive: Archive, path: &Path, name: Option<&Reference>) -> Result<Opened, Error> {
     let malformed =
         |name: &str, why: String| Error::Malformed { name: format!("{}: {name}", path.display()), why };
     if !archive.has(b"manifest.json") {
@@ -50,6 +59,9 @@ pub(super) fn open(archive: Archive, path: &Path, name: Option<&Reference>) -> R
     let entries: Vec<Entry> = serde_json::from_slice(&archive.read_small("manifest.json")?)
         .map_err(|error| malformed("manifest.json", error.to_string()))?;
     let entry = select(entries, name)?;
+    if let Some(target) = in_layout(&archive, &entry.config) {
+        return Ok(Opened::Layout { archive, target: Box::new(target) });
+    }
     let config = archive.read_small(&entry.config)?;
     let parsed = ImageConfig::parse(&config).map_err(|error| malformed(&entry.config, error.to_string()))?;
     let diff_ids = parsed.rootfs.diff_ids;
@@ -75,7 +87,36 @@ pub(super) fn open(archive: Archive, path: &Path, name: Option<&Reference>) -> R
     let manifest = json!({
         "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": described, "layers": layers
     });
-    Ok(Saved { archive, manifest: manifest.to_string().into_bytes(), members })
+    Ok(Opened::Saved(Box::new(Saved { archive, manifest: manifest.to_string().into_bytes(), members })))
+}
+
+/// Entries of an index that are looked at, one index within another included.
+const MAX_ENTRIES: usize = 1000;
+
+/// The manifest with this configuration in the image layout that the archive is as well (Docker 25 and
+/// newer), when all that it names is there. What does not read is as if it were not there.
+fn in_layout(archive: &Archive, config: &str) -> Option<Descriptor> {
+    let config = config.strip_prefix("blobs/")?.replacen('/', ":", 1);
+    let index = archive.read_small("index.json").ok()?;
+    let Ok(Document::Index(index)) = parse(&index, Some(media_type::OCI_INDEX)) else { return None };
+    let mut todo: VecDeque<Descriptor> = index.manifests.into();
+    for _ in 0..MAX_ENTRIES {
+        let entry = todo.pop_front()?;
+        let member =
+            |descriptor: &Descriptor| format!("blobs/{}", descriptor.digest_text().replacen(':', "/", 1));
+        let Ok(bytes) = archive.read_small(&member(&entry)) else { continue };
+        match parse(&bytes, Some(&entry.media_type)) {
+            Ok(Document::Index(inner)) => todo.extend(inner.manifests),
+            Ok(Document::Manifest(manifest)) => {
+                let is_whole = manifest.layers.iter().all(|layer| archive.has(member(layer).as_bytes()));
+                if is_whole && manifest.config.digest_text() == config {
+                    return Some(entry);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    None
 }
 
 fn hash(mut source: impl Read) -> Result<Digest, Error> {

@@ -24,6 +24,17 @@ pub enum Error {
     },
     /// Reading failed, or content is not what its descriptor says.
     Read(io::Error),
+    /// Writing failed.
+    Write(io::Error),
+    /// A call of the standard library failed.
+    Io {
+        /// System call.
+        call: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// What it said.
+        why: String,
+    },
     /// The archive is broken.
     Tar(TarError),
     /// The archive is compressed in a way that creel does not read.
@@ -67,6 +78,36 @@ impl Error {
         let path = path.to_path_buf();
         move |errno| Error::Call { call, path, errno }
     }
+
+    /// The same from the standard library.
+    pub(crate) fn io(call: &'static str, path: &Path, error: &io::Error) -> Error {
+        let path = path.to_path_buf();
+        match error.raw_os_error() {
+            Some(errno) => Error::Call { call, path, errno: Errno::from_raw_os_error(errno) },
+            None => Error::Io { call, path, why: error.to_string() },
+        }
+    }
+
+    /// Whether the file system has no room.
+    pub fn is_full(&self) -> bool {
+        let full = |errno: Errno| matches!(errno, Errno::NOSPC | Errno::DQUOT);
+        match self {
+            Error::Call { errno, .. } => full(*errno),
+            Error::Write(error) | Error::Read(error) => {
+                error.raw_os_error().is_some_and(|errno| full(Errno::from_raw_os_error(errno)))
+            }
+            Error::Io { .. }
+            | Error::Tar(_)
+            | Error::Unpack(_)
+            | Error::NotALayout(_)
+            | Error::Malformed { .. }
+            | Error::TooLong { .. }
+            | Error::NoMember(_)
+            | Error::NoName { .. }
+            | Error::Ambiguous { .. }
+            | Error::Digest(_) => false,
+        }
+    }
 }
 
 impl From<DigestError> for Error {
@@ -90,6 +131,11 @@ impl fmt::Display for Error {
         match self {
             Error::Call { call, path, errno } => write!(f, "{call}({path:?}): {}", Named(*errno)),
             Error::Read(error) => error.fmt(f),
+            Error::Write(error) => match error.raw_os_error() {
+                Some(errno) => write!(f, "write: {}", Named(Errno::from_raw_os_error(errno))),
+                None => write!(f, "write: {error}"),
+            },
+            Error::Io { call, path, why } => write!(f, "{call}({path:?}): {why}"),
             Error::Tar(error) => error.fmt(f),
             Error::Unpack(error) => error.fmt(f),
             Error::NotALayout(what) => write!(f, "not an image layout: {what}"),

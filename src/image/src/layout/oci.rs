@@ -53,7 +53,12 @@ fn select(entries: Vec<Descriptor>, name: Option<&str>) -> Result<Descriptor, Er
     };
     let all = names(&entries);
     let mut meant: Vec<Descriptor> = match name {
-        None => entries.into_iter().filter(|entry| !entry.is_attestation()).collect(),
+        // What refers to an image lies beside it, under no name.
+        None => {
+            let is_image = |entry: &&Descriptor| !entry.is_attestation() && entry.artifact_type.is_none();
+            let images: Vec<_> = entries.iter().filter(is_image).cloned().collect();
+            if images.is_empty() { entries } else { images }
+        }
         Some(name) => {
             let digest = name.trim_start_matches('@');
             let has = |entry: &Descriptor| {

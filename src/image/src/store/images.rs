@@ -173,9 +173,14 @@ impl Store {
         place::read_json(&self.name_path(reference))
     }
 
+    /// What is written of an image, whether its layers are there or not.
+    pub fn recorded(&self, manifest: &Digest) -> Result<Option<Image>, Error> {
+        place::read_json(&self.image_path(manifest))
+    }
+
     /// An image by the digest of its manifest, if all of its layers are there and whole.
     pub fn image(&self, manifest: &Digest) -> Result<Option<Image>, Error> {
-        let Some(image) = place::read_json::<Image>(&self.image_path(manifest))? else { return Ok(None) };
+        let Some(image) = self.recorded(manifest)? else { return Ok(None) };
         for lower in &image.lowers {
             let name = lower.parent().and_then(|path| path.file_name()).and_then(|name| name.to_str());
             let digest = name.and_then(|name| name.replacen('-', ":", 1).parse::<Digest>().ok());

@@ -96,6 +96,10 @@ impl Store {
                 }
             }
         }
+        for name in entries(&self.root.join("partial"))? {
+            place::unlink(&self.root.join("partial").join(name))?;
+            pruned.blobs += 1;
+        }
         for name in entries(&self.root.join("locks"))? {
             place::unlink(&self.root.join("locks").join(name))?;
         }

@@ -59,17 +59,13 @@ impl Store {
         if let Some(found) = self.snapshot(diff_id)? {
             return Ok(Layer::Ready(Box::new(found)));
         }
-        let path = self.root.join("locks").join(file_name(diff_id));
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
-        let lock =
-            rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(Error::call("open", &path))?;
-        place::flock(lock.as_fd(), FlockOperation::LockExclusive).map_err(Error::call("flock", &path))?;
+        let slot = Slot::lock(self, diff_id)?;
         if let Some(found) = self.snapshot(diff_id)? {
             return Ok(Layer::Ready(Box::new(found)));
         }
         // What is there and not whole was cut by a power loss.
         place::discard(&self.root.join("tmp"), &self.kept(Kind::Snapshot, diff_id))?;
-        Ok(Layer::Missing(Slot { store: self, diff_id: diff_id.clone(), _lock: lock }))
+        Ok(Layer::Missing(slot))
     }
 
     /// A layer that is whole.
@@ -80,7 +76,17 @@ impl Store {
     }
 }
 
-impl Slot<'_> {
+impl<'a> Slot<'a> {
+    /// Waits for the right.
+    pub(super) fn lock(store: &'a Store, diff_id: &Digest) -> Result<Slot<'a>, Error> {
+        let path = store.root.join("locks").join(file_name(diff_id));
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let lock =
+            rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(Error::call("open", &path))?;
+        place::flock(lock.as_fd(), FlockOperation::LockExclusive).map_err(Error::call("flock", &path))?;
+        Ok(Slot { store, diff_id: diff_id.clone(), _lock: lock })
+    }
+
     /// Unpacks the layer from its blob and puts it in when both digests were right.
     pub fn unpack<R: Read + Send>(
         self,

@@ -25,7 +25,7 @@ use remote::Remote;
 use crate::auth::{Scopes, Session};
 use crate::config::certs::Certificates;
 use crate::config::proxy::Proxies;
-use crate::config::registries::{Endpoint, PullFromMirror, Registries};
+use crate::config::registries::{Endpoint, PullFromMirror, Registries, ShortNames};
 use crate::credentials::{Credential, Login, Secret, Store};
 use crate::environment::Environment;
 use crate::error::Error;
@@ -140,6 +140,12 @@ impl Client {
     #[must_use]
     pub fn search_registries(&self) -> &[String] {
         self.0.registries.search()
+    }
+
+    /// What to do with a name that several of them may have.
+    #[must_use]
+    pub fn short_names(&self) -> ShortNames {
+        self.0.registries.short_names()
     }
 
     /// The stored credentials, for login and logout.

@@ -42,6 +42,20 @@ pub(crate) struct Registries {
     tables: BTreeMap<String, (Table, PathBuf)>,
     aliases: BTreeMap<String, String>,
     search: Vec<String>,
+    short_names: ShortNames,
+}
+
+/// `short-name-mode`: what is done with a name that several registries may have.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum ShortNames {
+    /// Nothing is guessed.
+    Enforcing,
+    /// They are asked one after the other where nobody can be asked to choose.
+    #[default]
+    Permissive,
+    /// They are asked one after the other.
+    Disabled,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +63,7 @@ pub(crate) struct Registries {
 #[derive(Default)]
 struct Document {
     unqualified_search_registries: Option<Vec<String>>,
+    short_name_mode: Option<ShortNames>,
     registry: Vec<Table>,
     aliases: BTreeMap<String, String>,
     /// The table of version 1.
@@ -121,6 +136,7 @@ impl Registries {
         if let Some(search) = document.unqualified_search_registries {
             self.search = search;
         }
+        self.short_names = document.short_name_mode.unwrap_or(self.short_names);
         for (name, target) in document.aliases {
             // An empty target takes an alias away that an earlier file gave.
             if target.is_empty() {
@@ -144,6 +160,11 @@ impl Registries {
     /// Where to look for names without a registry.
     pub(crate) fn search(&self) -> &[String] {
         &self.search
+    }
+
+    /// What to do when there are several.
+    pub(crate) fn short_names(&self) -> ShortNames {
+        self.short_names
     }
 
     /// The places of a repository, in the order to ask: mirrors, then the registry itself.
@@ -300,6 +321,7 @@ mod tests {
 
     const CONF: &str = r#"
         unqualified-search-registries = ["docker.io", "a.example"]
+        short-name-mode = "enforcing"
         [aliases]
         "tool" = "a.example/team/tool"
         [[registry]]
@@ -368,6 +390,7 @@ mod tests {
         assert_eq!(blocked, "bad.example: blocked by registries.conf");
         assert_eq!(conf.alias("tool"), Some("a.example/team/tool"));
         assert_eq!(conf.search(), ["docker.io", "a.example"]);
+        assert_eq!(conf.short_names(), super::ShortNames::Enforcing);
     }
 
     #[test]

@@ -56,7 +56,10 @@ pub(super) fn erase(path: &Path, registry: &str, environment: &Environment) -> R
         None => false,
     };
     let had_entry = match document.get_mut("auths") {
-        Some(Value::Object(auths)) => auths.remove(key).is_some(),
+        // podman writes docker.io's own name.
+        Some(Value::Object(auths)) => {
+            [key, registry].iter().filter(|key| auths.remove(**key).is_some()).count() > 0
+        }
         _ => false,
     };
     if had_entry {

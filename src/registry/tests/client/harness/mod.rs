@@ -1,9 +1,6 @@
 //! What the cases share: servers, certificates, a client that waits for nobody.
 
-pub mod certs;
-pub mod registry;
-pub mod server;
-pub mod token;
+pub use creel_test_servers::{DEADLINE, bytes, certs, registry, server, skip, token};
 
 use std::io::Read;
 use std::path::Path;
@@ -13,16 +10,6 @@ use std::time::Duration;
 use creel_image_lib::digest::{Algorithm, Digest, Verified};
 use creel_registry::credentials::Login;
 use creel_registry::{Blob, Client, Environment, Options, Repository, Retry, Verification};
-
-/// Tells why a case does not run. Past the capture of standard error by the test runner, so that it is
-/// seen and counted although the case passes.
-pub fn skip(test: &str, reason: &str) {
-    let line = format!("skip: {test}: {reason}\n");
-    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
-}
-
-/// How long anything on loopback may take before it counts as hung.
-pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// A user with a home, a machine with an `/etc`, and a client of theirs.
 pub struct Home {
@@ -90,18 +77,6 @@ impl Home {
     pub fn pauses(&self) -> Vec<Duration> {
         self.pauses.lock().unwrap().clone()
     }
-}
-
-/// Bytes that differ from place to place, so that a piece at the wrong place shows.
-pub fn bytes(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_u32;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }
 
 pub fn digest(bytes: &[u8]) -> Digest {

@@ -10,16 +10,19 @@ pub struct Authority {
 impl Authority {
     /// A new authority, or nothing, with the reason told, where openssl is missing.
     pub fn new(test: &str) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
+        Self::try_new().map_err(|why| crate::skip(test, &why)).ok()
+    }
+
+    /// A new authority.
+    pub fn try_new() -> Result<Self, String> {
         let known =
             Command::new("openssl").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         if known.is_err() {
-            super::skip(test, "openssl is not installed");
-            return None;
+            return Err("openssl is not installed".into());
         }
-        let authority = Self { dir };
+        let authority = Self { dir: tempfile::tempdir().unwrap() };
         authority.make("ca", "CA:TRUE", "DNS:authority.example", None);
-        Some(authority)
+        Ok(authority)
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

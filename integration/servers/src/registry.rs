@@ -1,22 +1,27 @@
 //! A real `docker-registry` (Debian's package) with its data in a temporary directory.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use super::DEADLINE;
+use crate::DEADLINE;
 
 pub struct Registry {
     child: Child,
     /// `127.0.0.1:PORT`; the port is the system's choice.
     pub host: String,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Registry {
     /// Starts one with more configuration, or tells why not.
     pub fn start(test: &str, http: &str, auth: &str) -> Option<Self> {
+        Self::try_start(http, auth).map_err(|why| crate::skip(test, &why)).ok()
+    }
+
+    /// Starts one with more configuration.
+    pub fn try_start(http: &str, auth: &str) -> Result<Self, String> {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("config.yml");
         let data = dir.path().join("data");
@@ -31,10 +36,7 @@ impl Registry {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
-        let Ok(mut child) = spawned else {
-            super::skip(test, "docker-registry is not installed");
-            return None;
-        };
+        let Ok(mut child) = spawned else { return Err("docker-registry is not installed".into()) };
         let (tell, told) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         // Reads to the end, so that the registry never blocks on a full pipe.
@@ -49,9 +51,9 @@ impl Registry {
                 }
             }
         });
-        let mut registry = Self { child, host: String::new(), _dir: dir };
+        let mut registry = Self { child, host: String::new(), dir };
         registry.host = told.recv_timeout(DEADLINE).expect("the registry says where it listens").unwrap();
-        Some(registry)
+        Ok(registry)
     }
 
     /// Without TLS and without asking for credentials.
@@ -61,12 +63,27 @@ impl Registry {
 
     /// With TLS, and a certificate asked of clients when an authority for them is given.
     pub fn tls(test: &str, certificate: &Path, key: &Path, clients: Option<&Path>) -> Option<Self> {
+        Self::start(test, &Self::tls_section(certificate, key, clients), "")
+    }
+
+    /// The part of its configuration that makes it speak TLS.
+    pub fn tls_section(certificate: &Path, key: &Path, clients: Option<&Path>) -> String {
         let mut http =
             format!("  tls:\n    certificate: {}\n    key: {}\n", certificate.display(), key.display());
         if let Some(clients) = clients {
             http.push_str(&format!("    clientcas: [{}]\n", clients.display()));
         }
-        Self::start(test, &http, "")
+        http
+    }
+
+    /// Where it keeps a blob.
+    pub fn blob(&self, hex: &str) -> PathBuf {
+        self.dir.path().join(format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]))
+    }
+
+    /// The name of an image in it, as creel and skopeo write it.
+    pub fn image(&self, name: &str) -> String {
+        format!("docker://{}/{name}", self.host)
     }
 
     pub fn port(&self) -> u16 {

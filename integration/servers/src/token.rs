@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
-use super::certs::{Authority, sign};
-use super::registry::Registry;
-use super::server::{Heard, Reply, Server};
+use crate::certs::{Authority, sign};
+use crate::registry::Registry;
+use crate::server::{Heard, Reply, Server};
 
 pub const SERVICE: &str = "registry of the test";
 pub const REFRESH: &str = "a refresh/token+of=the test";
@@ -69,12 +69,16 @@ impl TokenServer {
 
     /// A registry that trusts this server.
     pub fn registry(&self, test: &str, authority: &Authority) -> Option<Registry> {
-        let auth = format!(
+        Registry::start(test, "", &self.auth_section(authority))
+    }
+
+    /// The part of a registry's configuration that makes it trust this server.
+    pub fn auth_section(&self, authority: &Authority) -> String {
+        format!(
             "auth:\n  token:\n    realm: http://{}/token\n    service: {SERVICE}\n    issuer: test\n    rootcertbundle: {}\n",
             self.server.host(),
             authority.certificate().display()
-        );
-        Registry::start(test, "", &auth)
+        )
     }
 
     pub fn granted(&self) -> usize {

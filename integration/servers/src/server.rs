@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::DEADLINE;
+use crate::DEADLINE;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
