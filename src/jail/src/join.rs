@@ -74,8 +74,11 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
     if !user && for_children != 0 {
         setns(init, for_children, &alone).map_err(|errno| Failed::host("setns(pid namespace)", errno))?;
     }
-    let (forked, outside) =
-        clone_into(0, cgroup, attach, &alone).map_err(|errno| Failed::host("clone3", errno))?;
+    let (forked, outside) = clone_into(0, cgroup, attach, &alone).map_err(|errno| match cgroup {
+        // EBUSY: a domain controller was turned on in it (cgroups(7), "no internal processes").
+        Some(_) => Failed::host("adding pid of the process to cgroups: clone3(CLONE_INTO_CGROUP)", errno),
+        None => Failed::host("clone3", errno),
+    })?;
     let (pid, pidfd) = match forked {
         Forked::Child => {
             drop(host_end);

@@ -75,7 +75,8 @@ pub fn enter(
 /// another task's pid to cgroup.procs costs (10 ms when containers start one by one).
 pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), StepError> {
     for file in tasks {
-        rustix::io::write(file, b"0").step(Phase::Enter, 3, || "join cgroup: write(tasks, 0)".into())?;
+        rustix::io::write(file, b"0")
+            .step(Phase::Enter, 3, || "adding pid of the process to cgroups: write(tasks, 0)".into())?;
     }
     Ok(())
 }

@@ -57,7 +57,7 @@ pub fn mount_all(
                     (None, Some(path)) => open_inside(i, path, *recursive, root)?,
                     (None, None) => open_source(i, source, *recursive, *link)?,
                 };
-                if is_link(&tree) && *link == SourceLink::Copy {
+                if *link == SourceLink::Copy && is_link(&tree) {
                     copy_link(i, step, &tree, root)?;
                     continue;
                 }
