@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use creel_integration::wait::{self, Process};
-use creel_integration::{Container, is_creel};
+use creel_integration::{Container, is_creel, needs_runc};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] =
@@ -170,6 +170,23 @@ fn failing_hook_fails_the_command_with_its_output_and_leaves_nothing() {
         container.bundle.set(&format!("hooks/{kind}"), json!([hook]));
         let output = container.create_fails().says(&["hook", "reason-why"]);
         output.creel_says(&[&format!(".hooks.{kind}[0]")]);
+    }
+}
+
+#[test]
+fn the_failing_one_of_several_hooks_is_named_as_runc_names_it() {
+    needs_runc!(2, "the number of a hook");
+    for kind in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+        let mut container = Container::new();
+        let (yes, no) = if kind == "startContainer" {
+            (json!({ "path": "/bin/true" }), json!({ "path": "/bin/false" }))
+        } else {
+            let applet = |name: &str| json!({ "path": "/bin/busybox", "args": [name] });
+            (applet("true"), applet("false"))
+        };
+        container.bundle.set(&format!("hooks/{kind}"), json!([yes, no])).shell("sleep 1000");
+        let output = container.call("run", &[]).output().exits(1);
+        output.says(&[&format!("error running {kind} hook #1:")]).creel_says(&[&format!(".hooks.{kind}[1]")]);
     }
 }
 
