@@ -173,6 +173,26 @@ fn artifact() -> Command {
         )
 }
 
+/// What moves images from one place to another.
+fn transfers() -> [Command; 2] {
+    [
+        subcommand("copy", "copy an image between registries, layouts and archives")
+            .arg(image())
+            .arg(destination().required(true))
+            .args(sending())
+            .args(without_store())
+            .args(access()),
+        subcommand("push", "send an image of the store, or of files, to a registry")
+            .arg(Arg::new("image").value_name("IMAGE").required(true).help(
+                "name or start of the digest of an image of the store, or an image in files, such as oci:DIR",
+            ))
+            .arg(destination())
+            .args(sending())
+            .args(without_store())
+            .args(access()),
+    ]
+}
+
 /// All commands.
 pub fn command() -> Command {
     Command::new("creel-image")
@@ -204,24 +224,7 @@ pub fn command() -> Command {
                 .args(pulling())
                 .args(access()),
         )
-        .subcommand(
-            subcommand("copy", "copy an image between registries, layouts and archives")
-                .arg(image())
-                .arg(destination().required(true))
-                .args(sending())
-                .args(without_store())
-                .args(access()),
-        )
-        .subcommand(
-            subcommand("push", "send an image of the store, or of files, to a registry")
-                .arg(Arg::new("image").value_name("IMAGE").required(true).help(
-                    "name or start of the digest of an image of the store, or an image in files, such as oci:DIR",
-                ))
-                .arg(destination())
-                .args(sending())
-                .args(without_store())
-                .args(access()),
-        )
+        .subcommands(transfers())
         .subcommand(artifact())
         .subcommand(subcommand("tags", "list the tags of a repository").arg(image()).args(access()))
         .subcommand(

@@ -27,7 +27,7 @@ use crate::{cli, names, output, setup, workers};
 const AT_ONCE: usize = 4;
 
 /// Layers of at least this many bytes are written as they come, so that a pull that breaks off, or is killed,
-/// is gone on with (docs/design/0013). Below it, fetching again costs less than writing all that ever comes.
+/// is gone on with (docs/design/0015). Below it, fetching again costs less than writing all that ever comes.
 const RESUME_FROM: u64 = 64 << 20;
 
 /// When the registry is asked.

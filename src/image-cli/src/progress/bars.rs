@@ -219,11 +219,11 @@ mod tests {
         assert_eq!(lines(&views, 40, 24)[0], "a1b2c3d4e5f6  25% 25.0 MB 10.0 MB/s");
         assert_eq!(
             lines(&views, 80, 24)[0],
-            "a1b2c3d4e5f6 [######..................]  25.0 MB of 100 MB  10.0 MB/s    7 s"
+            "a1b2c3d4e5f6 [######.....................]  25.0 MB of 100 MB  10.0 MB/s    7 s"
         );
         assert_eq!(
             lines(&views, 80, 24)[2],
-            "0 of 2 done  [######..................]  26.0 MB of 102 MB  20.0 MB/s    3 s"
+            "0 of 2 done  [######.....................]  26.0 MB of 102 MB  20.0 MB/s    3 s"
         );
     }
 
