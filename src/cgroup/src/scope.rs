@@ -148,10 +148,12 @@ impl Cgroup {
     /// logged.
     pub(crate) fn stop_unit(&self) {
         let Some(unit) = &self.unit else { return };
-        if !self.dirs.iter().any(|dir| rustix::fs::stat(dir.record.path.as_str()).is_ok()) {
+        let systemd = Systemd::of(unit.instance);
+        let is_there = |dir: &CgroupDir| rustix::fs::stat(dir.record.path.as_str()).is_ok();
+        if !systemd.has(&unit.name) && !self.dirs.iter().any(is_there) {
             return;
         }
-        if let Err(trouble) = Systemd::of(unit.instance).stop(&unit.name) {
+        if let Err(trouble) = systemd.stop(&unit.name) {
             tracing::warn!("stop unit {}: systemd: {trouble}", unit.name);
         }
     }

@@ -95,11 +95,6 @@ impl Connection {
         }
     }
 
-    /// Whether systemd sends its signals unasked.
-    pub fn hears_all(&self) -> bool {
-        !self.address.is_bus
-    }
-
     /// Asks the bus for the `JobRemoved` signals of one unit. systemd's own socket has all of them.
     pub fn subscribe(&mut self, unit: &str) {
         if !self.address.is_bus {

@@ -16,7 +16,7 @@ fn unit() -> Unit {
 fn start(fake: &Fake) -> Result<(), Trouble> {
     let limit = Property::new("TasksMax", Value::U64(5));
     let cpus = Property::new("AllowedCPUs", Value::Array("y".into(), vec![Value::Byte(1)]));
-    fake.systemd().start(&unit(), 4242, &[limit, cpus], Hierarchy::V2)
+    fake.systemd().start(&unit(), 4242, &[limit, cpus], Hierarchy::V1)
 }
 
 /// As [`start`], with what was asked: `Hello` and `AddMatch` are there each time.
@@ -60,7 +60,7 @@ fn a_job_that_fails_leaves_nothing() {
 }
 
 #[test]
-fn on_systemds_own_socket_a_scope_that_was_forgotten_has_failed() {
+fn on_v2_a_scope_that_was_forgotten_has_failed() {
     let unknown = Reply::Error("org.freedesktop.systemd1.NoSuchUnit", "Unit x-y.scope not loaded.");
     let fake = Fake::private(3, vec![Reply::EndlessJob, unknown]);
     let systemd = Systemd::at(Instance::User, fake.runtime_dir());
@@ -187,10 +187,11 @@ fn a_refused_authentication_is_named() {
 #[test]
 fn an_unknown_unit_is_stopped() {
     let unknown = Reply::Error("org.freedesktop.systemd1.NoSuchUnit", "Unit x-y.scope not loaded.");
-    for script in [vec![unknown], vec![Reply::Job("done")], vec![Reply::Job("canceled")]] {
+    for (script, calls) in [(vec![unknown], 2), (vec![Reply::EndlessJob, Reply::Empty], 3)] {
         let fake = Fake::new(Greeting::Usual, 1, script);
         fake.systemd().stop("x-y.scope").unwrap();
-        assert_eq!(fake.calls()[2], "StopUnit x-y.scope");
+        assert_eq!(fake.calls()[1], "StopUnit x-y.scope");
+        assert_eq!(fake.calls().len(), calls);
     }
 }
 
