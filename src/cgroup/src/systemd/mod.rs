@@ -12,7 +12,6 @@ mod annotation;
 mod connection;
 mod placeholder;
 mod properties;
-mod turn;
 mod unit;
 mod wire;
 
@@ -34,7 +33,6 @@ use crate::error::{Error, Invalid, Named};
 use crate::host::{Hierarchy, OwnCgroups};
 use crate::resources::FileWrite;
 use connection::Connection;
-use turn::Turn;
 pub(crate) use wire::Value;
 
 /// The object that all calls go to, and its interface.
@@ -45,8 +43,14 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// How long systemd may take to answer, and on v1 to run the job. runc waits as long for the job and
 /// without end for an answer (runc issue 3904).
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a bus may take to let creel in before systemd's own socket is tried: a bus that hangs or is
+/// flooded keeps nobody from starting containers (runc issue 4853).
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a scope may take to be started by a systemd that answers.
 const MOVE_PATIENCE: Duration = Duration::from_secs(120);
+/// After this time without a sign of the scope systemd is asked what has become of it, and again
+/// whenever three times as much has passed.
+const DOUBT: Duration = Duration::from_secs(4);
 /// How long it may take to forget a scope that has no processes any more; without it, too, the
 /// container is gone.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -109,6 +113,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Nobody has ever listened there.
+    fn is_absence(&self) -> bool {
+        matches!(self, Trouble::Connect { errno: Errno::NOENT, .. })
+    }
+
     fn is(&self, error: &str) -> bool {
         matches!(self, Trouble::Refused { name, .. } if name.strip_prefix("org.freedesktop.") == Some(error))
     }
@@ -177,14 +186,15 @@ impl Systemd {
     }
 
     fn open(&self, patience: Duration) -> Result<Connection, Trouble> {
+        let addresses = self.environment.addresses(self.instance);
         let mut trouble = Trouble::NoSession;
-        for (i, address) in self.environment.addresses(self.instance).iter().enumerate() {
-            match Connection::open(address, patience) {
+        for (i, address) in addresses.iter().enumerate() {
+            let is_last = i + 1 == addresses.len();
+            let greeting = if is_last { patience } else { patience.min(GREETING_PATIENCE) };
+            match Connection::open(address, greeting, patience) {
                 Ok(connection) => return Ok(connection),
-                // Nobody else will answer for one that hangs.
-                Err(error @ Trouble::Timeout { .. }) => return Err(error),
-                // The first says what is wrong; the others were for want of it.
-                Err(error) if i == 0 => trouble = error,
+                // The first says what is wrong, unless there is none; the others were for want of it.
+                Err(error) if i == 0 || trouble.is_absence() => trouble = error,
                 Err(_) => {}
             }
         }
@@ -223,7 +233,6 @@ impl Systemd {
         properties: &[Property],
         hierarchy: Hierarchy,
     ) -> Result<(), Trouble> {
-        let turn = Turn::take();
         let mut connection = self.open(PATIENCE)?;
         if hierarchy == Hierarchy::V1 {
             connection.subscribe(&unit.name);
@@ -255,7 +264,6 @@ impl Systemd {
                 },
             }
         };
-        drop(turn);
         let result = match hierarchy {
             Hierarchy::V2 => {
                 drop(connection);
@@ -284,14 +292,13 @@ impl Systemd {
     }
 
     /// Waits until the process is in the scope, which is when the scope has its limits: systemd sets
-    /// them before it moves anyone. Without a connection: systemd sends what happens to all units to
-    /// all who are connected to its own socket, and fifty containers at once would keep it busy with
-    /// telling each about the others. It may take longer than an answer, as long as systemd
+    /// them before it moves anyone. Without a connection: fifty containers at once would keep systemd, or
+    /// the bus, busy with telling each about the others. It may take longer than an answer, as long as systemd
     /// answers, since systemd runs jobs when it has nothing else to do.
     fn wait_for_move(&self, unit: &Unit, pid: i32) -> Result<(), Trouble> {
         let start = Instant::now();
         let mut delay = Duration::from_micros(100);
-        let mut doubt = Duration::from_secs(1);
+        let mut doubt = DOUBT;
         loop {
             if is_in(&unit.name, pid) {
                 return Ok(());
@@ -306,7 +313,6 @@ impl Systemd {
             }
             if waited >= doubt {
                 doubt *= 3;
-                let _turn = Turn::take();
                 // A scope whose job failed has been forgotten.
                 match self.open(PATIENCE)?.call(MANAGER, "GetUnit", &[Value::text(unit.name.as_str())]) {
                     Err(trouble) if trouble.is("systemd1.NoSuchUnit") && !is_in(&unit.name, pid) => {
@@ -346,7 +352,6 @@ impl Systemd {
     /// Changes a unit until the next boot.
     pub(crate) fn set(&self, unit: &str, properties: &[Property]) -> Result<(), Trouble> {
         let mut properties = properties.to_vec();
-        let _turn = Turn::take();
         let mut connection = self.open(PATIENCE)?;
         while !properties.is_empty() {
             let list = properties.iter().map(Property::to_value).collect();
@@ -364,7 +369,6 @@ impl Systemd {
 
     /// Stops a scope without processes and resets it if it failed. One that is unknown is stopped.
     pub(crate) fn stop(&self, unit: &str) -> Result<(), Trouble> {
-        let _turn = Turn::take();
         let mut connection = self.open(STOP_PATIENCE)?;
         let name = Value::text(unit);
         match connection.call(MANAGER, "StopUnit", &[name.clone(), Value::text("replace")]) {

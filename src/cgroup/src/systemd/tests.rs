@@ -129,7 +129,7 @@ fn times_out(greeting: Greeting, script: Vec<Reply>) -> String {
     let patience = Duration::from_millis(50);
     let address = &fake.systemd().environment.addresses(Instance::System)[0];
     let run = || -> Result<(), Trouble> {
-        let mut connection = Connection::open(address, patience)?;
+        let mut connection = Connection::open(address, patience, patience)?;
         connection.subscribe("x-y.scope");
         let answer = connection.call(MANAGER, "StopUnit", &[Value::text("x-y.scope")])?;
         connection.result_of(answer.text(0).unwrap_or_default(), "x-y.scope").map(drop)
@@ -161,7 +161,7 @@ fn a_full_listen_queue_is_no_endless_wait() {
         address::Address { path: path.to_str().unwrap().to_owned(), is_abstract: false, is_bus: true };
     let patience = Duration::from_millis(50);
     // The first is taken into the queue and never answered, the second does not fit.
-    let open = || Connection::open(&address, patience).unwrap_err();
+    let open = || Connection::open(&address, patience, patience).unwrap_err();
     let first = std::os::unix::net::UnixStream::connect(&path).unwrap();
     assert!(matches!(open(), Trouble::Connect { errno: Errno::AGAIN, .. } | Trouble::Timeout { .. }));
     drop(first);
@@ -211,6 +211,16 @@ fn the_slices_of_a_user_lie_below_its_manager() {
     let base = "user.slice/user-1000.slice/user@1000.service";
     assert_eq!(place(""), format!("{base}/user.slice/creel-web.scope"));
     assert_eq!(place("a-b.slice:x:y"), format!("{base}/a.slice/a-b.slice/x-y.scope"));
+}
+
+#[test]
+fn a_bus_that_hangs_is_gone_around() {
+    let fake = Fake::private(1, vec![Reply::EndlessJob, Reply::Empty]);
+    let environment = fake.runtime_dir();
+    let bus = format!("{}/bus", environment.runtime_dir.as_deref().unwrap());
+    let _silent = std::os::unix::net::UnixListener::bind(bus).unwrap();
+    Systemd::at(Instance::User, environment).stop("x-y.scope").unwrap();
+    assert_eq!(fake.calls(), ["StopUnit x-y.scope", "ResetFailedUnit x-y.scope"]);
 }
 
 #[test]
