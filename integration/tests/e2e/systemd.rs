@@ -109,7 +109,7 @@ fn a_container_is_a_scope_with_its_limits() {
     }
     container.start();
     container.stop_and_delete();
-    assert!(is_forgotten(&unit));
+    wait::until("the scope is forgotten", || is_forgotten(&unit));
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_failed_unit_of_the_same_name_is_no_hindrance() {
     container.create();
     assert_eq!(property(&unit, "ActiveState"), "active");
     container.call("delete", &["--force"]).output().ok();
-    assert!(is_forgotten(&unit));
+    wait::until("the scope is forgotten", || is_forgotten(&unit));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn the_container_may_live_below_the_scope() {
     assert_eq!(file(&container, "inner/given/cgroup.procs"), container.init().pid().to_string());
     assert_eq!(file(&container, "cgroup.procs"), "");
     container.call("delete", &["--force"]).output().ok();
-    assert!(is_forgotten(&unit(&container)));
+    wait::until("the scope is forgotten", || is_forgotten(&unit(&container)));
 
     container.bundle.set("annotations/run.oci.delegate-cgroup", "../x");
     let output = container.create_fails();
@@ -281,7 +281,7 @@ fn create_ends_when_systemd_does_not_answer() {
     assert!(before.elapsed() < Duration::from_secs(90), "{:?}", before.elapsed());
     assert!(output.stderr.contains("timed out after 30 s waiting for authentication"), "{output}");
     container.assert_clean(&output);
-    assert!(is_forgotten(&unit(&container)));
+    wait::until("the scope is forgotten", || is_forgotten(&unit(&container)));
 }
 
 #[test]

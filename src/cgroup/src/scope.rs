@@ -2,6 +2,8 @@
 //! filled through the files like any other.
 
 use std::cell::RefCell;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::create::{CreateOptions, is_optional, make, make_dirs};
 use crate::dir;
@@ -14,6 +16,9 @@ use crate::systemd::{self, Placeholder, Property, Systemd};
 
 /// The placeholder, the stage and init: as many processes as creel has in a new scope at once.
 const CROWD: u64 = 3;
+
+/// How long systemd may take to remove the directory of a scope without processes.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Scope {
     pub(crate) fn record(&self) -> UnitRecord {
@@ -148,11 +153,26 @@ impl Cgroup {
     /// logged.
     pub(crate) fn stop_unit(&self) {
         let Some(unit) = &self.unit else { return };
-        if !self.dirs.iter().any(|dir| rustix::fs::stat(dir.record.path.as_str()).is_ok()) {
+        let systemd = Systemd::of(unit.instance);
+        let is_there = |dir: &CgroupDir| rustix::fs::stat(dir.record.path.as_str()).is_ok();
+        if !systemd.has(&unit.name) && !self.dirs.iter().any(is_there) {
             return;
         }
-        if let Err(trouble) = Systemd::of(unit.instance).stop(&unit.name) {
+        if let Err(trouble) = systemd.stop(&unit.name) {
             tracing::warn!("stop unit {}: systemd: {trouble}", unit.name);
+        }
+        self.wait_for_systemd();
+    }
+
+    /// Leaves the empty directory to systemd for a moment. It learns of the scope's end by cgroup.events,
+    /// and of a directory that is gone by then it learns nothing: the unit would stay.
+    fn wait_for_systemd(&self) {
+        let Some(scope) = self.scope_path().filter(|_| self.mode == Mode::V2) else { return };
+        let end = Instant::now() + LEAVE_PATIENCE;
+        let mut delay = Duration::from_micros(200);
+        while rustix::fs::stat(scope).is_ok() && Instant::now() < end {
+            thread::sleep(delay);
+            delay = (delay * 2).min(Duration::from_millis(10));
         }
     }
 

@@ -42,8 +42,9 @@ impl Connection {
     /// Connects and authenticates. Each thing that is waited for on the connection, this among them, may
     /// take as long as `patience`: systemd runs no job before it has answered every call, so that of
     /// many containers at once the first waits for the last.
-    pub fn open(address: &Address, patience: Duration) -> Result<Connection, Trouble> {
-        let end = Instant::now() + patience;
+    /// The authentication has a patience of its own.
+    pub fn open(address: &Address, greeting: Duration, patience: Duration) -> Result<Connection, Trouble> {
+        let end = Instant::now() + greeting;
         let socket = dial(address, end)?;
         let mut connection = Connection {
             socket,
@@ -52,10 +53,11 @@ impl Connection {
             serial: 0,
             pending: Vec::new(),
             end,
-            patience,
+            patience: greeting,
             removed: Vec::new(),
         };
         connection.authenticate()?;
+        connection.patience = patience;
         if address.is_bus {
             connection.queue(
                 Target { destination: Some(BUS), path: BUS_OBJECT, interface: BUS, member: "Hello" },
@@ -93,11 +95,6 @@ impl Connection {
                 None => self.fill("authentication")?,
             }
         }
-    }
-
-    /// Whether systemd sends its signals unasked.
-    pub fn hears_all(&self) -> bool {
-        !self.address.is_bus
     }
 
     /// Asks the bus for the `JobRemoved` signals of one unit. systemd's own socket has all of them.

@@ -40,9 +40,17 @@ const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
-/// How long systemd may take to start a scope or to change one. runc waits as long for the start
-/// and without end for the rest (runc issue 3904).
+/// How long systemd may take to answer, and on v1 to run the job. runc waits as long for the job and
+/// without end for an answer (runc issue 3904).
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a bus may take to let creel in before systemd's own socket is tried: a bus that hangs or is
+/// flooded keeps nobody from starting containers (runc issue 4853).
+const GREETING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a scope may take to be started by a systemd that answers.
+const MOVE_PATIENCE: Duration = Duration::from_secs(120);
+/// After this time without a sign of the scope systemd is asked what has become of it, and again
+/// whenever three times as much has passed.
+const DOUBT: Duration = Duration::from_secs(4);
 /// How long it may take to forget a scope that has no processes any more; without it, too, the
 /// container is gone.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -105,6 +113,11 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// Nobody has ever listened there.
+    fn is_absence(&self) -> bool {
+        matches!(self, Trouble::Connect { errno: Errno::NOENT, .. })
+    }
+
     fn is(&self, error: &str) -> bool {
         matches!(self, Trouble::Refused { name, .. } if name.strip_prefix("org.freedesktop.") == Some(error))
     }
@@ -173,14 +186,15 @@ impl Systemd {
     }
 
     fn open(&self, patience: Duration) -> Result<Connection, Trouble> {
+        let addresses = self.environment.addresses(self.instance);
         let mut trouble = Trouble::NoSession;
-        for (i, address) in self.environment.addresses(self.instance).iter().enumerate() {
-            match Connection::open(address, patience) {
+        for (i, address) in addresses.iter().enumerate() {
+            let is_last = i + 1 == addresses.len();
+            let greeting = if is_last { patience } else { patience.min(GREETING_PATIENCE) };
+            match Connection::open(address, greeting, patience) {
                 Ok(connection) => return Ok(connection),
-                // Nobody else will answer for one that hangs.
-                Err(error @ Trouble::Timeout { .. }) => return Err(error),
-                // The first says what is wrong; the others were for want of it.
-                Err(error) if i == 0 => trouble = error,
+                // The first says what is wrong, unless there is none; the others were for want of it.
+                Err(error) if i == 0 || trouble.is_absence() => trouble = error,
                 Err(_) => {}
             }
         }
@@ -220,7 +234,9 @@ impl Systemd {
         hierarchy: Hierarchy,
     ) -> Result<(), Trouble> {
         let mut connection = self.open(PATIENCE)?;
-        connection.subscribe(&unit.name);
+        if hierarchy == Hierarchy::V1 {
+            connection.subscribe(&unit.name);
+        }
         let mut properties = self.scope_properties(unit, pid, properties);
         let leaves = Instant::now() + LEAVE_PATIENCE;
         let mut delay = Duration::from_millis(5);
@@ -248,17 +264,20 @@ impl Systemd {
                 },
             }
         };
-        let result = if connection.hears_all() && hierarchy == Hierarchy::V2 {
-            drop(connection);
-            self.wait_for_move(unit, pid)
-        } else {
-            let job = answer.text(0).unwrap_or_default();
-            let result = connection.result_of(job, &unit.name);
-            drop(connection);
-            match result {
-                Ok(result) if result == "done" => Ok(()),
-                Ok(result) => Err(Trouble::Job { unit: unit.name.clone(), result }),
-                Err(trouble) => Err(trouble),
+        let result = match hierarchy {
+            Hierarchy::V2 => {
+                drop(connection);
+                self.wait_for_move(unit, pid)
+            }
+            // systemd moves the process into one hierarchy after the other.
+            Hierarchy::V1 => {
+                let result = connection.result_of(answer.text(0).unwrap_or_default(), &unit.name);
+                drop(connection);
+                match result {
+                    Ok(result) if result == "done" => Ok(()),
+                    Ok(result) => Err(Trouble::Job { unit: unit.name.clone(), result }),
+                    Err(trouble) => Err(trouble),
+                }
             }
         };
         if result.is_err() {
@@ -273,23 +292,23 @@ impl Systemd {
     }
 
     /// Waits until the process is in the scope, which is when the scope has its limits: systemd sets
-    /// them before it moves anyone. Without a connection, since on its own socket systemd sends
-    /// every signal about every unit to everyone, and fifty containers at once would keep it busy
-    /// with telling each about the others.
+    /// them before it moves anyone. Without a connection: fifty containers at once would keep systemd, or
+    /// the bus, busy with telling each about the others. It may take longer than an answer, as long as systemd
+    /// answers, since systemd runs jobs when it has nothing else to do.
     fn wait_for_move(&self, unit: &Unit, pid: i32) -> Result<(), Trouble> {
         let start = Instant::now();
         let mut delay = Duration::from_micros(100);
-        let mut doubt = Duration::from_secs(1);
+        let mut doubt = DOUBT;
         loop {
             if is_in(&unit.name, pid) {
                 return Ok(());
             }
             let waited = start.elapsed();
-            if waited >= PATIENCE {
+            if waited >= MOVE_PATIENCE {
                 return Err(Trouble::Timeout {
                     waiting_for: format!("{} to take its process", unit.name),
-                    address: "systemd".to_owned(),
-                    patience: PATIENCE,
+                    address: "PID 1".to_owned(),
+                    patience: MOVE_PATIENCE,
                 });
             }
             if waited >= doubt {
@@ -325,8 +344,6 @@ impl Systemd {
             on("IOAccounting"),
             on("TasksAccounting"),
             Property::new("DefaultDependencies", Value::Bool(false)),
-            // A scope whose last process was killed by the OOM killer goes away like any other.
-            Property::new("CollectMode", Value::text("inactive-or-failed")),
         ];
         properties.extend_from_slice(asked);
         properties
@@ -353,24 +370,29 @@ impl Systemd {
     /// Stops a scope without processes and resets it if it failed. One that is unknown is stopped.
     pub(crate) fn stop(&self, unit: &str) -> Result<(), Trouble> {
         let mut connection = self.open(STOP_PATIENCE)?;
-        connection.subscribe(unit);
         let name = Value::text(unit);
         match connection.call(MANAGER, "StopUnit", &[name.clone(), Value::text("replace")]) {
-            // What systemd's own socket would tell beside it is not worth waiting for: there is nobody
-            // to kill, and the directory is removed by the caller.
-            Ok(_) if connection.hears_all() => {}
-            Ok(answer) => {
-                // Whatever it came to, what is left is removed and reset.
-                connection.result_of(answer.text(0).unwrap_or_default(), unit)?;
-            }
+            // The job is not worth waiting for: there is nobody to kill, and the caller removes the
+            // directory.
+            Ok(_) => {}
             Err(trouble) if trouble.is("systemd1.NoSuchUnit") => return Ok(()),
             Err(trouble) => return Err(trouble),
         }
-        // One that failed stays loaded unless it is reset; CollectMode may have been configured.
+        // One that failed stays loaded unless it is reset.
         match connection.call(MANAGER, "ResetFailedUnit", &[name]) {
             Err(Trouble::Refused { .. }) | Ok(_) => Ok(()),
             Err(trouble) => Err(trouble),
         }
+    }
+
+    /// Whether systemd may still have the unit loaded: a transient unit has a file until it is forgotten,
+    /// and one that failed is not before it is reset.
+    pub(crate) fn has(&self, unit: &str) -> bool {
+        let runtime_dir = match self.instance {
+            Instance::System => Some("/run"),
+            Instance::User => self.environment.runtime_dir.as_deref(),
+        };
+        runtime_dir.is_none_or(|dir| rustix::fs::stat(format!("{dir}/systemd/transient/{unit}")).is_ok())
     }
 
     /// Has a process moved into the unit, or a cgroup below it: systemd may where the caller may not.
@@ -390,13 +412,12 @@ fn is_in(unit: &str, pid: i32) -> bool {
 /// Properties that came later than systemd's first scopes; the files hold their values, and what an
 /// old systemd does not know it does not overwrite.
 fn is_optional(property: &str) -> bool {
-    const OPTIONAL: [&str; 9] = [
+    const OPTIONAL: [&str; 8] = [
         "AllowedCPUs",
         "AllowedMemoryNodes",
         "BlockIOWeight",
         "CPUQuotaPeriodUSec",
         "CPUShares",
-        "CollectMode",
         "IOAccounting",
         "MemoryLimit",
         "MemorySwapMax",

@@ -16,7 +16,7 @@ fn unit() -> Unit {
 fn start(fake: &Fake) -> Result<(), Trouble> {
     let limit = Property::new("TasksMax", Value::U64(5));
     let cpus = Property::new("AllowedCPUs", Value::Array("y".into(), vec![Value::Byte(1)]));
-    fake.systemd().start(&unit(), 4242, &[limit, cpus], Hierarchy::V2)
+    fake.systemd().start(&unit(), 4242, &[limit, cpus], Hierarchy::V1)
 }
 
 /// As [`start`], with what was asked: `Hello` and `AddMatch` are there each time.
@@ -60,7 +60,7 @@ fn a_job_that_fails_leaves_nothing() {
 }
 
 #[test]
-fn on_systemds_own_socket_a_scope_that_was_forgotten_has_failed() {
+fn on_v2_a_scope_that_was_forgotten_has_failed() {
     let unknown = Reply::Error("org.freedesktop.systemd1.NoSuchUnit", "Unit x-y.scope not loaded.");
     let fake = Fake::private(3, vec![Reply::EndlessJob, unknown]);
     let systemd = Systemd::at(Instance::User, fake.runtime_dir());
@@ -129,7 +129,7 @@ fn times_out(greeting: Greeting, script: Vec<Reply>) -> String {
     let patience = Duration::from_millis(50);
     let address = &fake.systemd().environment.addresses(Instance::System)[0];
     let run = || -> Result<(), Trouble> {
-        let mut connection = Connection::open(address, patience)?;
+        let mut connection = Connection::open(address, patience, patience)?;
         connection.subscribe("x-y.scope");
         let answer = connection.call(MANAGER, "StopUnit", &[Value::text("x-y.scope")])?;
         connection.result_of(answer.text(0).unwrap_or_default(), "x-y.scope").map(drop)
@@ -161,7 +161,7 @@ fn a_full_listen_queue_is_no_endless_wait() {
         address::Address { path: path.to_str().unwrap().to_owned(), is_abstract: false, is_bus: true };
     let patience = Duration::from_millis(50);
     // The first is taken into the queue and never answered, the second does not fit.
-    let open = || Connection::open(&address, patience).unwrap_err();
+    let open = || Connection::open(&address, patience, patience).unwrap_err();
     let first = std::os::unix::net::UnixStream::connect(&path).unwrap();
     assert!(matches!(open(), Trouble::Connect { errno: Errno::AGAIN, .. } | Trouble::Timeout { .. }));
     drop(first);
@@ -187,10 +187,11 @@ fn a_refused_authentication_is_named() {
 #[test]
 fn an_unknown_unit_is_stopped() {
     let unknown = Reply::Error("org.freedesktop.systemd1.NoSuchUnit", "Unit x-y.scope not loaded.");
-    for script in [vec![unknown], vec![Reply::Job("done")], vec![Reply::Job("canceled")]] {
+    for (script, calls) in [(vec![unknown], 2), (vec![Reply::EndlessJob, Reply::Empty], 3)] {
         let fake = Fake::new(Greeting::Usual, 1, script);
         fake.systemd().stop("x-y.scope").unwrap();
-        assert_eq!(fake.calls()[2], "StopUnit x-y.scope");
+        assert_eq!(fake.calls()[1], "StopUnit x-y.scope");
+        assert_eq!(fake.calls().len(), calls);
     }
 }
 
@@ -210,6 +211,16 @@ fn the_slices_of_a_user_lie_below_its_manager() {
     let base = "user.slice/user-1000.slice/user@1000.service";
     assert_eq!(place(""), format!("{base}/user.slice/creel-web.scope"));
     assert_eq!(place("a-b.slice:x:y"), format!("{base}/a.slice/a-b.slice/x-y.scope"));
+}
+
+#[test]
+fn a_bus_that_hangs_is_gone_around() {
+    let fake = Fake::private(1, vec![Reply::EndlessJob, Reply::Empty]);
+    let environment = fake.runtime_dir();
+    let bus = format!("{}/bus", environment.runtime_dir.as_deref().unwrap());
+    let _silent = std::os::unix::net::UnixListener::bind(bus).unwrap();
+    Systemd::at(Instance::User, environment).stop("x-y.scope").unwrap();
+    assert_eq!(fake.calls(), ["StopUnit x-y.scope", "ResetFailedUnit x-y.scope"]);
 }
 
 #[test]
