@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::cgroup::Top;
 use super::command::{Call, ended_within};
+use crate::leaks::KEPT_FILTERS;
 
 /// Directories whose contents the host and the sandbox do not share.
 pub const PRIVATE: [&str; 4] = ["/run", "/var/lib", "/opt", "/dev/shm"];
@@ -160,7 +161,10 @@ impl Sandbox {
         for root in state_roots {
             let Ok(entries) = fs::read_dir(self.outside(root)) else { continue };
             for entry in entries {
-                found.insert(format!("state {}", root.join(entry?.file_name()).display()));
+                let name = entry?.file_name();
+                if name != KEPT_FILTERS {
+                    found.insert(format!("state {}", root.join(name).display()));
+                }
             }
         }
         Ok(found)
