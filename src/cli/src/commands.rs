@@ -4,14 +4,17 @@ use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
 
+use crate::checkpoint::{CHECKPOINT, CRIU};
 use crate::companion;
 use crate::flags::{Flag, Kind, Words};
 use crate::globals::GLOBALS;
 use crate::program::{Failure, Program};
+use crate::restore::RESTORE;
 
 /// A subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subcommand {
+    Checkpoint,
     Create,
     Delete,
     Exec,
@@ -20,6 +23,7 @@ pub enum Subcommand {
     List,
     Pause,
     Ps,
+    Restore,
     Resume,
     Run,
     Spec,
@@ -29,7 +33,8 @@ pub enum Subcommand {
 }
 
 /// All of them, in the order of the help.
-const ALL: [Subcommand; 14] = [
+const ALL: [Subcommand; 16] = [
+    Subcommand::Checkpoint,
     Subcommand::Create,
     Subcommand::Delete,
     Subcommand::Exec,
@@ -38,6 +43,7 @@ const ALL: [Subcommand; 14] = [
     Subcommand::List,
     Subcommand::Pause,
     Subcommand::Ps,
+    Subcommand::Restore,
     Subcommand::Resume,
     Subcommand::Run,
     Subcommand::Spec,
@@ -78,6 +84,7 @@ impl Subcommand {
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
+            Subcommand::Checkpoint => "checkpoint",
             Subcommand::Create => "create",
             Subcommand::Delete => "delete",
             Subcommand::Exec => "exec",
@@ -86,6 +93,7 @@ impl Subcommand {
             Subcommand::List => "list",
             Subcommand::Pause => "pause",
             Subcommand::Ps => "ps",
+            Subcommand::Restore => "restore",
             Subcommand::Resume => "resume",
             Subcommand::Run => "run",
             Subcommand::Spec => "spec",
@@ -97,6 +105,7 @@ impl Subcommand {
 
     fn about(self) -> &'static str {
         match self {
+            Subcommand::Checkpoint => "save a running container to files, by CRIU",
             Subcommand::Create => "create a container",
             Subcommand::Delete => "delete a container and what was made for it",
             Subcommand::Exec => "run another process in a container",
@@ -105,6 +114,7 @@ impl Subcommand {
             Subcommand::List => "list the containers below the root directory",
             Subcommand::Pause => "stop every process of a container where it stands",
             Subcommand::Ps => "show the processes of a container",
+            Subcommand::Restore => "make a container run again from the files of a checkpoint, by CRIU",
             Subcommand::Resume => "let the processes of a paused container go on",
             Subcommand::Run => "create and start a container",
             Subcommand::Spec => "write a config.json to start from",
@@ -122,9 +132,11 @@ impl Subcommand {
             }
             Subcommand::Kill => (Operands::Between(1, 2), " <container-id> [signal]"),
             Subcommand::Ps => (Operands::AtLeast(1), " <container-id> [ps argument...]"),
-            Subcommand::Create
+            Subcommand::Checkpoint
+            | Subcommand::Create
             | Subcommand::Delete
             | Subcommand::Pause
+            | Subcommand::Restore
             | Subcommand::Resume
             | Subcommand::Run
             | Subcommand::Start
@@ -135,6 +147,8 @@ impl Subcommand {
 
     fn flags(self) -> impl Iterator<Item = &'static Flag> + Clone {
         let (own, shared): (&[Flag], &[Flag]) = match self {
+            Subcommand::Checkpoint => (&CHECKPOINT, &CRIU),
+            Subcommand::Restore => (&RESTORE, &CRIU),
             Subcommand::Create => (&[], &CONTAINER),
             Subcommand::Run => (&RUN, &CONTAINER),
             Subcommand::Exec => (&EXEC, &[]),

@@ -9,7 +9,7 @@ use crate::commands::{self, Subcommand};
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{companion, features, output, ps, request, signal, spec, update, version};
+use crate::{checkpoint, companion, features, output, ps, request, restore, signal, spec, update, version};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -53,6 +53,11 @@ pub fn run(
     };
     tracing::debug!("{} {}: {runtime:?}", program.name, subcommand.name());
     match subcommand {
+        Subcommand::Checkpoint => on_container("checkpoint", &words, |id| {
+            let request = checkpoint::request(id, &words)?;
+            creel_container::checkpoint(&runtime, &request).map_err(one_line)?;
+            Ok(0)
+        }),
         Subcommand::Create => on_container("create", &words, |id| create(globals, &runtime, id, &words)),
         Subcommand::Delete => on_container("delete", &words, |id| {
             creel_container::delete(&runtime, id, words.has("force")).map_err(one_line)?;
@@ -69,6 +74,11 @@ pub fn run(
         Subcommand::Ps => on_container("ps", &words, |id| {
             output::write(&ps::text(&runtime, id, &words)?)?;
             Ok(0)
+        }),
+        Subcommand::Restore => on_container("restore", &words, |id| {
+            globals.keep_root(&runtime.root)?;
+            let request = restore::request(id, &words)?;
+            creel_container::restore(&runtime, &request).map_err(one_line)
         }),
         Subcommand::Resume => on_container("resume", &words, |id| {
             creel_container::resume(&runtime, id).map_err(one_line)?;

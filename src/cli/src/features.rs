@@ -131,7 +131,7 @@ fn features() -> Features {
                 "io.github.seccomp.libseccomp.version",
                 creel_container::libseccomp_version().unwrap_or_default(),
             ),
-            ("org.opencontainers.runc.checkpoint.enabled", "false".into()),
+            ("org.opencontainers.runc.checkpoint.enabled", "true".into()),
             ("org.opencontainers.runc.version", LIKE_RUNC.into()),
         ]),
         potentially_unsafe_config_annotations: &UNSAFE_ANNOTATIONS,

@@ -7,6 +7,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod checkpoint;
 mod commands;
 mod companion;
 mod dispatch;
@@ -18,6 +19,7 @@ mod output;
 mod program;
 mod ps;
 mod request;
+mod restore;
 mod signal;
 mod spec;
 mod update;

@@ -6,6 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use creel_cgroup::{Cgroup, CgroupPath, CreateOptions, Host, Mode, Owner, devices, plan_writes};
 use creel_jail::{CgroupView, Child, Failed, InitResources, Setup, V1Hierarchy};
@@ -109,7 +110,8 @@ impl Draft {
     }
 }
 
-fn host_facts() -> HostFacts {
+/// Who this process is.
+pub fn host_facts() -> HostFacts {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let in_user_namespace = in_user_namespace();
     // user_namespaces(7): once denied, for ever and for every namespace below.
@@ -138,7 +140,7 @@ fn check_terminal(terminal: bool, detached: bool, request: &CreateRequest) -> Re
 }
 
 /// The root of the container, absolute.
-fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
+pub fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
     bundle.join(spec.root.as_ref().map_or("", |root| root.path.as_str()))
 }
 
@@ -187,16 +189,7 @@ pub fn make<'a>(
         crate::notify::make_directory(dir)?;
     }
 
-    let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
-    let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
-        .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
-    dir.write_early(CGROUP, &intended)?;
-    let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: &writes };
-    let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
-    // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
-    cgroup.apply(&writes)?;
-    cgroup.apply_devices(&rules)?;
-
+    let (host, cgroup) = make_cgroup(runtime, request, draft, dir, &mut undo)?;
     let state = new_state(request, draft, &cgroup);
     save(&runtime.root, dir, draft, &state)?;
     undo.hooks(&plan.host.poststop, hook_state(&state, 0));
@@ -259,6 +252,27 @@ fn refuse_sysctls_of_the_host(spec: &Spec, resources: &InitResources) -> Result<
     Ok(())
 }
 
+/// Makes the cgroup with its limits and device rules.
+pub fn make_cgroup(
+    runtime: &Runtime,
+    request: &CreateRequest,
+    draft: &Draft,
+    dir: &StateDir,
+    undo: &mut Undo<'_>,
+) -> Result<(Host, Rc<Cgroup>), Error> {
+    let (host, path, writes, rules) = plan_cgroup(runtime, request, draft)?;
+    let intended = serde_json::to_vec(&Cgroup::intended(&host, &path)?)
+        .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
+    dir.write_early(CGROUP, &intended)?;
+    let options = CreateOptions { rootless: is_rootless(runtime, &draft.facts), limits: &writes };
+    let cgroup = undo.cgroup(Cgroup::create(&host, &path, options)?);
+    // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
+    cgroup.apply(&writes)?;
+    cgroup.apply_devices(&rules)?;
+
+    Ok((host, cgroup))
+}
+
 /// Where the cgroup lies and what is written into it.
 fn plan_cgroup(
     runtime: &Runtime,
@@ -285,7 +299,8 @@ fn is_rootless(runtime: &Runtime, facts: &HostFacts) -> bool {
     }
 }
 
-fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
+/// What is kept of the container.
+pub fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
     let Draft { spec, plan, .. } = draft;
     let filter = draft.filter.as_ref().map(|filter| &filter.compiled);
     State {
@@ -326,7 +341,8 @@ fn has_new_namespace(spec: &Spec, wanted: NamespaceKind) -> bool {
     namespaces(spec).any(|(kind, new)| kind == wanted && new)
 }
 
-fn save(root: &Path, dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
+/// Writes what later commands need.
+pub fn save(root: &Path, dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
     let corrupt = |e: serde_json::Error| Error::Corrupt { path: dir.file(STATE), why: e.to_string() };
     if let Some(process) = &draft.spec.process {
         dir.write_early(EXEC, &serde_json::to_vec(process).map_err(corrupt)?)?;
@@ -349,7 +365,7 @@ pub fn jail_filter(program: &Program) -> creel_jail::Filter {
 }
 
 /// What a mount of type cgroup will show.
-fn cgroup_view(host: &Host, record: &creel_cgroup::CgroupRecord, plan: &Plan) -> CgroupView {
+pub fn cgroup_view(host: &Host, record: &creel_cgroup::CgroupRecord, plan: &Plan) -> CgroupView {
     let namespaced = plan.init.enter.cgroup_namespace;
     if host.mode == Mode::V2 {
         return record

@@ -62,6 +62,8 @@ pub enum Error {
     StillRunning,
     /// Cleaning up went on past these.
     Leftovers(Vec<Error>),
+    /// CRIU is not there, or did not do it.
+    Criu(crate::criu::Failure),
     /// The program could not be executed; init's own words.
     Program(String),
     /// The container started but a poststart hook failed; it was killed.
@@ -113,6 +115,7 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Error::Criu(e) => e.fmt(f),
             Error::Program(why) | Error::Poststart(why) => f.write_str(why),
         }
     }

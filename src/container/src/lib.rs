@@ -15,13 +15,16 @@
 //! ```
 
 mod api;
+mod checkpoint;
 mod console;
 mod create;
+mod criu;
 mod delete;
 mod error;
 mod exec;
 mod filter;
 mod foreground;
+mod images;
 mod inherit;
 mod kill;
 mod notify;
@@ -29,6 +32,7 @@ mod pause;
 mod protect;
 mod ps;
 mod relay;
+mod restore;
 mod run;
 mod seccomp_agent;
 mod sockets;
@@ -41,6 +45,7 @@ mod undo;
 mod update;
 
 pub use api::*;
+pub use checkpoint::checkpoint;
 pub use create::{create, dry_run};
 pub use creel_seccomp::{libseccomp_version, names as seccomp_names, supported_flags};
 pub use delete::delete;
@@ -49,6 +54,7 @@ pub use exec::exec;
 pub use kill::kill;
 pub use pause::{pause, resume};
 pub use ps::pids;
+pub use restore::restore;
 pub use run::run;
 pub use start::start;
 pub use state::{list, state};

@@ -16,7 +16,7 @@ mod idmapped;
 mod init;
 pub mod join;
 mod process;
-mod rooted;
+pub mod rooted;
 mod spawn;
 mod stage;
 
