@@ -21,6 +21,7 @@ pub enum Subcommand {
     Features,
     Kill,
     List,
+    Mounts,
     Pause,
     Ps,
     Restore,
@@ -33,7 +34,7 @@ pub enum Subcommand {
 }
 
 /// All of them, in the order of the help.
-const ALL: [Subcommand; 16] = [
+const ALL: [Subcommand; 17] = [
     Subcommand::Checkpoint,
     Subcommand::Create,
     Subcommand::Delete,
@@ -41,6 +42,7 @@ const ALL: [Subcommand; 16] = [
     Subcommand::Features,
     Subcommand::Kill,
     Subcommand::List,
+    Subcommand::Mounts,
     Subcommand::Pause,
     Subcommand::Ps,
     Subcommand::Restore,
@@ -91,6 +93,7 @@ impl Subcommand {
             Subcommand::Features => "features",
             Subcommand::Kill => "kill",
             Subcommand::List => "list",
+            Subcommand::Mounts => "mounts",
             Subcommand::Pause => "pause",
             Subcommand::Ps => "ps",
             Subcommand::Restore => "restore",
@@ -112,6 +115,7 @@ impl Subcommand {
             Subcommand::Features => "show what this runtime supports, as JSON",
             Subcommand::Kill => "send a signal (default: SIGTERM) to a container's init process",
             Subcommand::List => "list the containers below the root directory",
+            Subcommand::Mounts => "add mounts to a running container, or remove them",
             Subcommand::Pause => "stop every process of a container where it stands",
             Subcommand::Ps => "show the processes of a container",
             Subcommand::Restore => "make a container run again from the files of a checkpoint, by CRIU",
@@ -131,6 +135,7 @@ impl Subcommand {
                 (Operands::AtLeast(1), " <container-id> <command> [argument...] || -p FILE <container-id>")
             }
             Subcommand::Kill => (Operands::Between(1, 2), " <container-id> [signal]"),
+            Subcommand::Mounts => (Operands::Exactly(3), " add|remove <container-id> <file>"),
             Subcommand::Ps => (Operands::AtLeast(1), " <container-id> [ps argument...]"),
             Subcommand::Checkpoint
             | Subcommand::Create
@@ -159,6 +164,7 @@ impl Subcommand {
             Subcommand::Spec => (&SPEC, &[]),
             Subcommand::Update => (&UPDATE, &[]),
             Subcommand::Features
+            | Subcommand::Mounts
             | Subcommand::Pause
             | Subcommand::Resume
             | Subcommand::Start

@@ -9,7 +9,9 @@ use crate::commands::{self, Subcommand};
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{checkpoint, companion, features, output, ps, request, restore, signal, spec, update, version};
+use crate::{
+    checkpoint, companion, features, mounts, output, ps, request, restore, signal, spec, update, version,
+};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -67,6 +69,7 @@ pub fn run(
         Subcommand::Features => print(&features::document()),
         Subcommand::Kill => on_container("kill", &words, |id| kill(&runtime, id, &words)),
         Subcommand::List => list(globals, &runtime, &words),
+        Subcommand::Mounts => mounts::run(&runtime, &words),
         Subcommand::Pause => on_container("pause", &words, |id| {
             creel_container::pause(&runtime, id).map_err(one_line)?;
             Ok(0)

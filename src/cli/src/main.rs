@@ -15,6 +15,7 @@ mod features;
 mod flags;
 mod globals;
 mod log;
+mod mounts;
 mod output;
 mod program;
 mod ps;

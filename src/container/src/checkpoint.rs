@@ -20,7 +20,7 @@ use crate::criu::external::{self, Source, open_root};
 use crate::criu::{Features, Kind, Logged, Notify, Number, Options, Program, Session, Switch, Text, Version};
 use crate::images::{self, DESCRIPTORS, Images};
 use crate::state::{Container, Init};
-use crate::{CheckpointRequest, Error, Runtime, Status, delete};
+use crate::{CheckpointRequest, Error, Runtime, Status, delete, hot_mounts};
 
 const LOG: &str = "dump.log";
 
@@ -197,6 +197,12 @@ fn add_mounts(options: &mut Options, container: &Container, init: Init, plan: &P
             Source::Bind(_) | Source::Path(_) => {
                 options.external_mount(&point, &external::name(&rootfs, &mount.destination));
             }
+        }
+    }
+    // Restored where config.json names them by then.
+    for mount in hot_mounts::added(&container.dir)?.iter().filter(|mount| mount.bind) {
+        if let Some((point, _)) = external::mount_point(&inside, &mount.destination) {
+            options.external_mount(&point, &external::name(&rootfs, &mount.destination));
         }
     }
     Ok(())

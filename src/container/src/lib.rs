@@ -24,6 +24,7 @@ mod error;
 mod exec;
 mod filter;
 mod foreground;
+mod hot_mounts;
 mod images;
 mod inherit;
 mod kill;
@@ -51,6 +52,7 @@ pub use creel_seccomp::{libseccomp_version, names as seccomp_names, supported_fl
 pub use delete::delete;
 pub use error::Error;
 pub use exec::exec;
+pub use hot_mounts::{add as add_mounts, remove as remove_mounts};
 pub use kill::kill;
 pub use pause::{pause, resume};
 pub use ps::pids;

@@ -11,6 +11,7 @@ pub mod conversation;
 mod copy;
 mod error;
 mod hooks;
+pub mod hot;
 mod idmap;
 mod idmapped;
 mod init;

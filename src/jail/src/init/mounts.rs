@@ -143,7 +143,7 @@ fn source_is_procfs(step: &MountStep) -> bool {
 
 /// Attributes that a bind mount in a less privileged user namespace may not lose
 /// (mount_namespaces(7), "locked"). The kernel would see to it, had the tree not been cloned outside.
-fn locked_attrs(i: usize, tree: &OwnedFd) -> Result<u64, StepError> {
+pub fn locked_attrs(i: usize, tree: &OwnedFd) -> Result<u64, StepError> {
     use rustix::fs::StatVfsMountFlags as Flag;
     let flags = rustix::fs::fstatvfs(tree).step(Phase::Mounts, i, || "statvfs(bind source)".into())?.f_flag;
     let pairs = [
