@@ -4,12 +4,15 @@
 
 mod bad_input;
 mod cgroup;
+mod checkpoint;
 mod cli;
+mod criu;
 mod devices;
 mod exec;
 mod fds;
 mod harness;
 mod hooks;
+mod hot_mounts;
 mod idmap;
 mod lifecycle;
 mod mounts;

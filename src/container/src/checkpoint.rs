@@ -194,7 +194,7 @@ fn add_mounts(options: &mut Options, container: &Container, init: Init, plan: &P
             // A masked directory is a tmpfs, which CRIU makes itself.
             Source::Null if directory => {}
             Source::Null => options.external_mount(&point, external::NULL),
-            Source::Bind(_) | Source::Path(_) => {
+            Source::Bind(..) | Source::Path(_) => {
                 options.external_mount(&point, &external::name(&rootfs, &mount.destination));
             }
         }

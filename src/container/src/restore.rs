@@ -23,7 +23,7 @@ use creel_plan::spec::Spec;
 use creel_plan::steps::Plan;
 use rustix::fs::{Mode, OFlags};
 
-use self::stage::{Stage, Trees};
+use self::stage::Stage;
 use crate::create::{Draft, cgroup_view, make_cgroup, new_state, save, write_pid_file};
 use crate::criu::external::{self, Source, open_root};
 use crate::criu::{Kind, Logged, Notify, Options, Program, Session, Switch, Text, Version};
@@ -124,10 +124,8 @@ fn make<'a>(
     undo.hooks(&draft.plan.host.poststop, hook_state(&state, 0));
     let mut container = Restoring { dir, draft, state, socket, console: None, init: None };
 
-    let trees = Trees::open(&draft.plan, &container.state.rootfs)?;
     let joined = open_namespaces(&draft.spec)?;
-    let stage = Stage::enter(dir, &trees, &draft.plan)?;
-    drop(trees);
+    let stage = Stage::enter(dir, &draft.plan, &container.state.rootfs)?;
     // Opened in there: CRIU mounts in its working directory, which has to be of its own namespace.
     let images = Images::find(&request.criu)?;
     let mut options = images.options(&request.criu, &container.state.annotations, LOG);
@@ -217,7 +215,7 @@ fn add_mounts(
     for mount in external::mounts(plan, &view) {
         let name = external::name(&rootfs, &mount.destination);
         match mount.source {
-            Source::Bind(i) => options.external_mount(&name, &stage.bind(i).to_string_lossy()),
+            Source::Bind(i, step) => options.external_mount(&name, &stage.bind(i, step).to_string_lossy()),
             Source::Path(path) => options.external_mount(&name, &path.to_string_lossy()),
             Source::Null => masked = true,
         }

@@ -236,7 +236,10 @@ fn attach_all(
             let why = "nothing is mounted in the procfs of a running container";
             return Err(StepError::new(Phase::Mounts, i, why));
         }
-        attach_mount(i, &mount, target.as_fd())?;
+        attach_mount(i, &mount, target.as_fd()).map_err(|error| StepError {
+            call: format!("{} ({:?})", error.call, step.destination),
+            ..error
+        })?;
         made.push(mount);
         let mount = made.last().map_or(target.as_fd(), AsFd::as_fd);
         for &(propagation, recursive) in &step.propagation {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use creel_jail::CgroupView;
 use creel_jail::rooted::Root;
-use creel_plan::steps::{Hide, MountSource, Plan};
+use creel_plan::steps::{Hide, MountSource, MountStep, Plan};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
 
 use crate::Error;
@@ -18,7 +18,7 @@ use crate::Error;
 pub const NULL: &str = "/dev/null";
 
 /// A mount that is external.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct External<'p> {
     /// Path in the container as the config has it, or as creel chose it.
     pub destination: String,
@@ -27,10 +27,10 @@ pub struct External<'p> {
 }
 
 /// Where an external mount comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Source<'p> {
-    /// Bind mount number so much of the plan.
-    Bind(usize),
+    /// A bind mount of the plan, with its number.
+    Bind(usize, &'p MountStep),
     /// A path of the host.
     Path(&'p Path),
     /// The null device over a masked file.
@@ -44,7 +44,7 @@ pub fn mounts<'p>(plan: &'p Plan, view: &'p CgroupView) -> Vec<External<'p>> {
     for (i, step) in plan.init.mounts.iter().enumerate() {
         match (&step.source, view) {
             (MountSource::Bind { .. }, _) => {
-                all.push(External { destination: step.destination.clone(), source: Source::Bind(i) });
+                all.push(External { destination: step.destination.clone(), source: Source::Bind(i, step) });
             }
             (MountSource::Cgroup, CgroupView::V1 { hierarchies, namespaced: false }) => {
                 all.extend(hierarchies.iter().map(|h| External {
@@ -72,15 +72,24 @@ pub fn open_root(path: &Path) -> Result<Root, Error> {
     Ok(Root::new(dir))
 }
 
-/// The name of an external mount: its place with the links of the root file system followed, or as
-/// it is written where that is in something that the host does not see mounted.
+/// The name of an external mount: its place with the links of the root file system followed, as far as the host
+/// sees it; the rest may lie in what is mounted there.
 pub fn name(rootfs: &Root, destination: &str) -> String {
     let below = |handle: OwnedFd| -> Option<String> {
         let (path, base) = (path_of(handle.as_fd())?, path_of(rootfs.as_fd())?);
         let inside = path.strip_prefix(base.trim_end_matches('/'))?;
-        inside.starts_with('/').then(|| inside.to_string())
+        (inside.is_empty() || inside.starts_with('/')).then(|| inside.to_string())
     };
-    rootfs.resolve(destination).ok().and_then(below).unwrap_or_else(|| destination.to_string())
+    let (mut known, mut rest) = (destination, "");
+    loop {
+        if let Some(inside) = rootfs.resolve(known).ok().and_then(below) {
+            return format!("{inside}{rest}");
+        }
+        match known.rfind('/') {
+            None | Some(0) => return destination.to_string(),
+            Some(slash) => (known, rest) = destination.split_at(slash),
+        }
+    }
 }
 
 /// The mount point at `destination` in a running container, as its mountinfo has it, and whether it is
@@ -116,7 +125,8 @@ mod tests {
         let root = open_root(dir.path()).unwrap();
         assert_eq!(name(&root, "/conf"), "/real/conf");
         assert_eq!(name(&root, "/real/conf"), "/real/conf");
-        assert_eq!(name(&root, "/conf/below/it"), "/conf/below/it");
+        assert_eq!(name(&root, "/conf/below/it"), "/real/conf/below/it");
+        assert_eq!(name(&root, "/not/there"), "/not/there");
         assert_eq!(name(&root, "/up/real"), "/real");
     }
 

@@ -8,7 +8,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use creel_jail::rooted::Root;
 use creel_jail::{Failed, InitResources};
 use creel_plan::names::NamespaceKind;
 use creel_plan::options::ms;
@@ -29,41 +28,11 @@ use crate::store::StateDir;
 /// Directory in the state directory on which it all is mounted.
 const DIRECTORY: &str = "criu";
 
-/// What the container is made of, as detached trees that are still in the host's peer groups.
-pub struct Trees {
-    root: OwnedFd,
-    /// By index of the mount; None for what is not bound.
-    binds: Vec<Option<OwnedFd>>,
-}
-
-impl Trees {
-    /// Opens the root file system and the source of every bind mount.
-    pub fn open(plan: &Plan, rootfs: &Path) -> Result<Trees, Error> {
-        let tree =
-            |path: &Path, recursive| clone_of(CWD, path, recursive).map_err(Error::file("open_tree", path));
-        let root = tree(rootfs, true)?;
-        // Opens those that are idmapped.
-        let joins = creel_jail::open_joins(&plan.host.joins)?;
-        let mut resources = InitResources { joins, ..InitResources::default() };
-        creel_jail::open_sources(plan, &mut resources)?;
-        let mut binds = resources.sources;
-        binds.resize_with(plan.init.mounts.len(), || None);
-        for (bind, step) in binds.iter_mut().zip(&plan.init.mounts) {
-            if let (None, MountSource::Bind { source, recursive, .. }) = (&bind, &step.source) {
-                let opened = clone_of(CWD, source.as_str(), *recursive);
-                *bind =
-                    Some(opened.map_err(|errno| {
-                        Failed::host(format!("bind source {source:?}"), errno).at(&step.at)
-                    })?);
-            }
-        }
-        Ok(Trees { root, binds })
-    }
-}
-
 /// The calling process in a mount namespace of its own. Dropped, or by [`Stage::leave`], it is back.
 pub struct Stage {
     place: PathBuf,
+    /// By index of the mount: whether its source is put here, since it is not just a path of the host.
+    staged: Vec<bool>,
     home: Option<Home>,
 }
 
@@ -75,27 +44,24 @@ struct Home {
 }
 
 impl Stage {
-    /// Enters a new namespace and puts the trees where CRIU finds them.
-    pub fn enter(dir: &StateDir, trees: &Trees, plan: &Plan) -> Result<Stage, Error> {
+    /// Enters a new namespace and makes in it what CRIU needs.
+    pub fn enter(dir: &StateDir, plan: &Plan, rootfs: &Path) -> Result<Stage, Error> {
         let place = dir.file(DIRECTORY);
         rustix::fs::mkdirat(dir, DIRECTORY, Mode::from_raw_mode(0o711))
             .map_err(Error::file("mkdir", &place))?;
         let home = Home::here()?;
         unshare(NamespaceKind::Mount.clone_flag(), &SingleThreaded::witness())
             .map_err(Error::file("unshare", "mount namespace"))?;
-        let stage = Stage { place, home: Some(home) };
+        let mut stage = Stage { place, staged: Vec::new(), home: Some(home) };
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
             .map_err(Error::file("mount(rslave)", "/"))?;
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
         mount("tmpfs", &stage.place, "tmpfs", flags, Some(c"mode=711"))
             .map_err(Error::file("mount", &stage.place))?;
-        stage.attach(&trees.root, &stage.root())?;
-        for (i, tree) in trees.binds.iter().enumerate() {
-            if let Some(tree) = tree {
-                stage.attach(tree, &stage.bind(i))?;
-            }
-        }
-        stage.make_mount_points(trees, plan)?;
+        let root = clone_of(CWD, rootfs, true).map_err(Error::file("open_tree", rootfs))?;
+        stage.attach(&root, &stage.root())?;
+        stage.put_idmapped(plan)?;
+        stage.make_mount_points(plan)?;
         Ok(stage)
     }
 
@@ -104,9 +70,17 @@ impl Stage {
         self.place.join("root")
     }
 
-    /// Where CRIU finds the source of mount number `i`.
-    pub fn bind(&self, i: usize) -> PathBuf {
-        self.place.join(i.to_string())
+    /// Where CRIU finds the source of bind mount number `i`. A path of the host, where that will do: CRIU
+    /// takes from the mount that it lies on what the container's mounts were slaves of.
+    pub fn bind(&self, i: usize, step: &MountStep) -> PathBuf {
+        match &step.source {
+            MountSource::Bind { source, .. } if !self.staged.get(i).is_some_and(|staged| *staged) => {
+                PathBuf::from(source)
+            }
+            MountSource::Bind { .. } | MountSource::FileSystem { .. } | MountSource::Cgroup => {
+                self.place.join(i.to_string())
+            }
+        }
     }
 
     /// Back to where the process was.
@@ -125,26 +99,46 @@ impl Stage {
             .map_err(Error::file("move_mount", path))
     }
 
+    /// CRIU binds a source as it is: one whose owners are mapped is made beforehand.
+    fn put_idmapped(&mut self, plan: &Plan) -> Result<(), Error> {
+        let joins = creel_jail::open_joins(&plan.host.joins)?;
+        let mut resources = InitResources { joins, ..InitResources::default() };
+        creel_jail::open_sources(plan, &mut resources)?;
+        self.staged = resources.sources.iter().map(Option::is_some).collect();
+        for (i, tree) in resources.sources.iter().enumerate() {
+            if let Some(tree) = tree {
+                self.attach(tree, &self.place.join(i.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes in the root file system, and in what is bound into it, the places for the config's mounts, as
     /// the first start of the container did: they may be gone, or this is another machine. What lies in a
     /// tmpfs is in the image, and so are the directories of the cgroup hierarchies.
-    fn make_mount_points(&self, trees: &Trees, plan: &Plan) -> Result<(), Error> {
+    fn make_mount_points(&self, plan: &Plan) -> Result<(), Error> {
         let place = self.place.join("new");
-        self.attach(&private_clone(&self.root())?, &place)?;
+        self.attach(&private_clone(&self.root(), true)?, &place)?;
         let root = open_root(&place)?;
         for (i, step) in plan.init.mounts.iter().enumerate() {
             if matches!(step.source, MountSource::Cgroup) || is_on_tmpfs(step, &plan.init.mounts) {
                 continue;
             }
-            let tree = trees.binds.get(i).and_then(Option::as_ref);
-            let point = mount_point(&root, step, tree).map_err(|errno| {
-                Failed::host(format!("mount point {:?}", step.destination), errno).at(&step.at)
-            })?;
-            if tree.is_some() {
-                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(private_clone(&self.bind(i))?, "", &point, "", flags)
-                    .map_err(|errno| Failed::host("move_mount", errno).at(&step.at))?;
-            }
+            let failed =
+                |errno| Failed::host(format!("mount point {:?}", step.destination), errno).at(&step.at);
+            let MountSource::Bind { recursive, .. } = &step.source else {
+                root.directory(&step.destination).map_err(failed)?;
+                continue;
+            };
+            let tree = private_clone(&self.bind(i, step), *recursive)?;
+            let point = if is_directory(tree.as_fd()).map_err(failed)? {
+                root.directory(&step.destination)
+            } else {
+                root.file(&step.destination)
+            };
+            let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            move_mount(tree, "", point.map_err(failed)?, "", flags)
+                .map_err(|errno| Failed::host("move_mount", errno).at(&step.at))?;
         }
         drop(root);
         unmount(&place, UnmountFlags::DETACH).map_err(Error::file("umount", &place))
@@ -185,12 +179,6 @@ impl Home {
     }
 }
 
-/// A directory, or for a bound file a file.
-fn mount_point(root: &Root, step: &MountStep, tree: Option<&OwnedFd>) -> Result<OwnedFd, Errno> {
-    let directory = tree.map_or(Ok(true), |tree| is_directory(tree.as_fd()))?;
-    if directory { root.directory(&step.destination) } else { root.file(&step.destination) }
-}
-
 fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode) == FileType::Directory)
 }
@@ -213,8 +201,8 @@ fn clone_of(dir: BorrowedFd<'_>, path: impl AsRef<Path>, recursive: bool) -> Res
 }
 
 /// A copy in which mounts can be made without the host's seeing them.
-fn private_clone(path: &Path) -> Result<OwnedFd, Error> {
-    let clone = clone_of(CWD, path, true).map_err(Error::file("open_tree", path))?;
+fn private_clone(path: &Path, recursive: bool) -> Result<OwnedFd, Error> {
+    let clone = clone_of(CWD, path, recursive).map_err(Error::file("open_tree", path))?;
     let private = MountAttr { propagation: ms::PRIVATE, ..MountAttr::default() };
     mount_setattr(clone.as_fd(), true, &private).map_err(Error::file("mount_setattr", path))?;
     Ok(clone)
