@@ -43,6 +43,7 @@ impl Added {
 
 /// `mounts add`: all mounts of the file, or none.
 pub fn add(runtime: &Runtime, id: &str, file: &Path) -> Result<(), Error> {
+    let _protection = crate::protect::protect_own_binary()?;
     let (container, init) = open(runtime, id)?;
     let mut plan = plan(&container, file)?;
     let pidfd = pidfd(init)?;
@@ -59,6 +60,7 @@ pub fn add(runtime: &Runtime, id: &str, file: &Path) -> Result<(), Error> {
 
 /// `mounts remove`: the mounts of the file, by their destinations.
 pub fn remove(runtime: &Runtime, id: &str, file: &Path) -> Result<(), Error> {
+    let _protection = crate::protect::protect_own_binary()?;
     let (container, init) = open(runtime, id)?;
     let plan = plan(&container, file)?;
     let mut left = added(&container.dir)?;
