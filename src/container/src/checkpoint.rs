@@ -249,7 +249,7 @@ fn dump(
     if !session.end()? && !request.pre_dump {
         let program = program.path.clone();
         let why = "it ended with an error after it had said that all was well".into();
-        return Err(Error::Criu(crate::criu::Failure::Broken { program, what, why }));
+        return Err(Error::from(crate::criu::Failure::Broken { program, what, why }));
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ impl Program {
     /// The first `criu` of PATH.
     pub fn find() -> Result<Program, Error> {
         let path = in_path(std::env::var_os("PATH").unwrap_or_default().as_os_str());
-        let path = path.ok_or(Error::Criu(Failure::NotFound))?;
+        let path = path.ok_or(Error::from(Failure::NotFound))?;
         let mut session = Session::start(&path, "version", &[], false)?;
         let version = Version(session.ask(&messages::request(Kind::Version, None))?.version);
         session.end()?;
@@ -58,7 +58,7 @@ impl Program {
             return Ok(());
         }
         let (program, version) = (self.path.clone(), self.version);
-        Err(Error::Criu(Failure::TooOld { program, version, needed, purpose }))
+        Err(Error::from(Failure::TooOld { program, version, needed, purpose }))
     }
 
     /// An error unless CRIU and the kernel have the wanted features.
@@ -68,7 +68,7 @@ impl Program {
         session.end()?;
         let missing = |feature| {
             let program = self.path.clone();
-            Err(Error::Criu(Failure::Missing { program, feature }))
+            Err(Error::from(Failure::Missing { program, feature }))
         };
         if wanted.mem_track && !there.mem_track {
             return missing("memory tracking (--pre-dump, mem_dirty_track)");

@@ -20,6 +20,9 @@ use crate::Error;
 /// Longest answer that is taken.
 const MAX: usize = 64 * 1024;
 
+/// Answers a notification, which may bring a descriptor.
+pub type Notified<'n> = dyn FnMut(&Notify, Option<OwnedFd>) -> Result<(), Error> + 'n;
+
 /// Where a failure is explained.
 #[derive(Debug)]
 pub struct Logged<'a> {
@@ -51,7 +54,7 @@ impl Session {
     ) -> Result<Session, Error> {
         let broken = |call: &str, errno| {
             let why = format!("{call}: {}", creel_jail::errno_words(errno));
-            Error::Criu(Failure::Broken { program: program.to_path_buf(), what, why })
+            Error::from(Failure::Broken { program: program.to_path_buf(), what, why })
         };
         let (own, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -65,7 +68,7 @@ impl Session {
         command.stdin(stream()).stdout(stream()).stderr(stream());
         let child = creel_sys::process::unblock_signals(&mut command).spawn().map_err(|e| {
             let errno = Errno::from_io_error(&e).unwrap_or(Errno::IO);
-            Error::Criu(Failure::NotStarted { program: program.to_path_buf(), errno })
+            Error::from(Failure::NotStarted { program: program.to_path_buf(), errno })
         })?;
         // Its death is an end of file only if nobody else holds its end.
         drop(theirs);
@@ -90,7 +93,7 @@ impl Session {
         kind: Kind,
         options: &Options,
         logged: &Logged<'_>,
-        notified: &mut dyn FnMut(&Notify, Option<OwnedFd>) -> Result<(), Error>,
+        notified: &mut Notified<'_>,
     ) -> Result<(), Error> {
         self.send(&request(kind, Some(options)))?;
         loop {
@@ -155,7 +158,7 @@ impl Session {
     }
 
     fn broken(&self, why: String) -> Error {
-        Error::Criu(Failure::Broken { program: self.program.clone(), what: self.what, why })
+        Error::from(Failure::Broken { program: self.program.clone(), what: self.what, why })
     }
 
     /// A CRIU that died may have said why in its log.
@@ -169,7 +172,7 @@ impl Session {
     fn refused(&self, response: Response, logged: &Logged<'_>) -> Error {
         let cited = log::cite(&logged.log);
         let log = logged.log.exists().then(|| (logged.log.clone(), cited));
-        Error::Criu(Failure::Refused {
+        Error::from(Failure::Refused {
             program: self.program.clone(),
             what: self.what,
             version: logged.program.version,
