@@ -20,6 +20,11 @@ pub fn binary() -> &'static Path {
     })
 }
 
+/// Path of the program that stands in for CRIU, which is built with the probe.
+pub fn fake_criu() -> PathBuf {
+    binary().with_file_name("creel-fake-criu")
+}
+
 /// `--target` is named although it is the host's: without it, RUSTFLAGS would also reach build
 /// scripts and procedural macros, which cannot be linked statically. The directory is another than
 /// the workspace's, so that neither build invalidates the other.

@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 
+use crate::checkpoint::{CHECKPOINT, CRIU};
 use crate::flags::{Flag, Words};
 use crate::help;
 use crate::program::{Failure, Program};
+use crate::restore::RESTORE;
 
 /// A subcommand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subcommand {
+    Checkpoint,
     Create,
     Delete,
     Events,
@@ -16,8 +19,10 @@ pub enum Subcommand {
     Features,
     Kill,
     List,
+    Mounts,
     Pause,
     Ps,
+    Restore,
     Resume,
     Run,
     Spec,
@@ -28,6 +33,7 @@ pub enum Subcommand {
 
 /// All of them, in the order of the help.
 pub const ALL: &[Subcommand] = &[
+    Subcommand::Checkpoint,
     Subcommand::Create,
     Subcommand::Delete,
     Subcommand::Events,
@@ -35,8 +41,10 @@ pub const ALL: &[Subcommand] = &[
     Subcommand::Features,
     Subcommand::Kill,
     Subcommand::List,
+    Subcommand::Mounts,
     Subcommand::Pause,
     Subcommand::Ps,
+    Subcommand::Restore,
     Subcommand::Resume,
     Subcommand::Run,
     Subcommand::Spec,
@@ -77,6 +85,7 @@ impl Subcommand {
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
+            Subcommand::Checkpoint => "checkpoint",
             Subcommand::Create => "create",
             Subcommand::Delete => "delete",
             Subcommand::Events => "events",
@@ -84,8 +93,10 @@ impl Subcommand {
             Subcommand::Features => "features",
             Subcommand::Kill => "kill",
             Subcommand::List => "list",
+            Subcommand::Mounts => "mounts",
             Subcommand::Pause => "pause",
             Subcommand::Ps => "ps",
+            Subcommand::Restore => "restore",
             Subcommand::Resume => "resume",
             Subcommand::Run => "run",
             Subcommand::Spec => "spec",
@@ -98,6 +109,7 @@ impl Subcommand {
     /// One line of help.
     pub fn about(self) -> &'static str {
         match self {
+            Subcommand::Checkpoint => "save a running container to files, by CRIU",
             Subcommand::Create => "create a container",
             Subcommand::Delete => "delete a container and what was made for it",
             Subcommand::Events => "show what a container uses, at intervals, and when it ran out of memory",
@@ -105,8 +117,10 @@ impl Subcommand {
             Subcommand::Features => "show what this runtime supports, as JSON",
             Subcommand::Kill => "send a signal (default: SIGTERM) to a container's init process",
             Subcommand::List => "list the containers below the root directory",
+            Subcommand::Mounts => "add mounts to a running container, or remove them",
             Subcommand::Pause => "stop every process of a container where it stands",
             Subcommand::Ps => "show the processes of a container",
+            Subcommand::Restore => "make a container run again from the files of a checkpoint, by CRIU",
             Subcommand::Resume => "let the processes of a paused container go on",
             Subcommand::Run => "create and start a container",
             Subcommand::Spec => "write a config.json to start from",
@@ -126,12 +140,17 @@ impl Subcommand {
             Subcommand::Ps => {
                 "Shows the lines of the host's ps(1) that belong to the container; without options, ps -ef."
             }
+            Subcommand::Checkpoint => "criu(8) does the work; it is found in PATH.",
+            Subcommand::Mounts => {
+                "FILE has an array like .mounts of config.json. What add made, remove takes away by its destinations."
+            }
             Subcommand::Spec => SPEC_TEXT,
             Subcommand::Update => UPDATE_TEXT,
             Subcommand::Create
             | Subcommand::Delete
             | Subcommand::Features
             | Subcommand::Pause
+            | Subcommand::Restore
             | Subcommand::Resume
             | Subcommand::Run
             | Subcommand::Start
@@ -151,11 +170,14 @@ impl Subcommand {
                 (Operands::AtLeast(1), "<container-id> <command> [argument...] || -p FILE <container-id>")
             }
             Subcommand::Kill => (Operands::Between(1, 2), "<container-id> [signal]"),
+            Subcommand::Mounts => (Operands::Exactly(3), "add|remove <container-id> <file>"),
             Subcommand::Ps => (Operands::AtLeast(1), "<container-id> [ps options]"),
-            Subcommand::Create
+            Subcommand::Checkpoint
+            | Subcommand::Create
             | Subcommand::Delete
             | Subcommand::Events
             | Subcommand::Pause
+            | Subcommand::Restore
             | Subcommand::Resume
             | Subcommand::Run
             | Subcommand::Start
@@ -167,6 +189,8 @@ impl Subcommand {
     /// Its flags but `--help`, which every command has.
     pub fn own_flags(self) -> impl Iterator<Item = &'static Flag> + Clone {
         let (own, shared): (&[Flag], &[Flag]) = match self {
+            Subcommand::Checkpoint => (&CHECKPOINT, &CRIU),
+            Subcommand::Restore => (&RESTORE, &CRIU),
             Subcommand::Create => (&CREATE, &CONTAINER),
             Subcommand::Run => (&RUN, &CONTAINER),
             Subcommand::Exec => (&EXEC, &[]),
@@ -178,6 +202,7 @@ impl Subcommand {
             Subcommand::Spec => (&SPEC, &[]),
             Subcommand::Update => (&UPDATE, &[]),
             Subcommand::Features
+            | Subcommand::Mounts
             | Subcommand::Pause
             | Subcommand::Resume
             | Subcommand::Start

@@ -10,7 +10,10 @@ use crate::commands::Subcommand;
 use crate::flags::Words;
 use crate::globals::Globals;
 use crate::program::{Failure, Program, reason};
-use crate::{companion, events, features, help, output, ps, request, signal, spec, update, version};
+use crate::{
+    checkpoint, companion, events, features, help, mounts, output, ps, request, restore, signal, spec,
+    update, version,
+};
 
 /// Exit code of an `exec` that failed before its process ran: any lower one could be the
 /// process's own.
@@ -57,6 +60,11 @@ pub fn run(
         tracing::debug!("{}: {runtime:?}", subcommand.name());
     }
     match subcommand {
+        Subcommand::Checkpoint => on_container("checkpoint", &words, |id| {
+            let request = checkpoint::request(id, &words)?;
+            creel_container::checkpoint(&runtime, &request).map_err(one_line)?;
+            Ok(0)
+        }),
         Subcommand::Create => on_container("create", &words, |id| create(globals, &runtime, id, &words)),
         Subcommand::Delete => on_containers("delete", &runtime, &words, |id| {
             creel_container::delete(&runtime, id, words.has("force")).map_err(one_line)
@@ -69,6 +77,7 @@ pub fn run(
         Subcommand::Features => print(&features::document()),
         Subcommand::Kill => on_containers("kill", &runtime, &words, |id| kill(&runtime, id, &words)),
         Subcommand::List => list(globals, &runtime, &words),
+        Subcommand::Mounts => mounts::run(&runtime, &words),
         Subcommand::Pause => on_container("pause", &words, |id| {
             creel_container::pause(&runtime, id).map_err(one_line)?;
             Ok(0)
@@ -76,6 +85,11 @@ pub fn run(
         Subcommand::Ps => on_container("ps", &words, |id| {
             output::write(&ps::text(&runtime, id, &words)?)?;
             Ok(0)
+        }),
+        Subcommand::Restore => on_container("restore", &words, |id| {
+            globals.keep_root(&runtime.root)?;
+            let request = restore::request(id, &words)?;
+            creel_container::restore(&runtime, &request).map_err(one_line)
         }),
         Subcommand::Resume => on_container("resume", &words, |id| {
             creel_container::resume(&runtime, id).map_err(one_line)?;

@@ -7,6 +7,7 @@
 
 #![cfg_attr(not(test), no_main)]
 
+mod checkpoint;
 mod commands;
 mod companion;
 #[cfg(test)]
@@ -18,10 +19,12 @@ mod flags;
 mod globals;
 mod help;
 mod log;
+mod mounts;
 mod output;
 mod program;
 mod ps;
 mod request;
+mod restore;
 mod signal;
 mod spec;
 mod update;

@@ -184,3 +184,94 @@ impl Status {
         }
     }
 }
+
+/// What `checkpoint` and `restore` both tell CRIU.
+#[derive(Debug, Clone)]
+pub struct CriuFlags {
+    /// `--image-path`, absolute: where the images are.
+    pub image_path: PathBuf,
+    /// `--work-path`, absolute: where CRIU logs; with the images when absent.
+    pub work_path: Option<PathBuf>,
+    /// `--tcp-established`
+    pub tcp_established: bool,
+    /// `--ext-unix-sk`
+    pub ext_unix_sk: bool,
+    /// `--shell-job`
+    pub shell_job: bool,
+    /// `--file-locks`
+    pub file_locks: bool,
+    /// `--auto-dedup`
+    pub auto_dedup: bool,
+    /// `--lazy-pages`
+    pub lazy_pages: bool,
+    /// `--manage-cgroups-mode`
+    pub cgroups: CgroupsMode,
+    /// `--network-lock`
+    pub network_lock: Option<NetworkLock>,
+}
+
+/// What CRIU does about cgroups (`criu_cg_mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupsMode {
+    /// Nothing.
+    Ignore = 0,
+    /// Limits are restored if restore had to make the cgroup.
+    Soft = 3,
+    /// Limits are always restored.
+    Full = 4,
+    /// Cgroups are made and must not be there.
+    Strict = 5,
+    /// CRIU's own choice.
+    Default = 6,
+}
+
+/// How CRIU keeps packets away meanwhile (`criu_network_lock_method`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkLock {
+    /// iptables(8)
+    Iptables = 1,
+    /// nftables
+    Nftables = 2,
+    /// Not at all.
+    Skip = 3,
+}
+
+/// `checkpoint`
+#[derive(Debug, Clone)]
+pub struct CheckpointRequest {
+    /// Container id.
+    pub id: String,
+    /// What restore has too.
+    pub criu: CriuFlags,
+    /// `--parent-path`, relative to the image path: an earlier `--pre-dump`.
+    pub parent_path: Option<PathBuf>,
+    /// `--leave-running`
+    pub leave_running: bool,
+    /// `--pre-dump`: only memory, and the container goes on.
+    pub pre_dump: bool,
+    /// `--tcp-skip-in-flight`
+    pub tcp_skip_in_flight: bool,
+    /// `--link-remap`
+    pub link_remap: bool,
+    /// `--page-server`: address and port.
+    pub page_server: Option<(String, u16)>,
+    /// `--status-fd`: gets a NUL when the lazy pages can be asked for.
+    pub status_fd: Option<i32>,
+}
+
+/// `restore`
+#[derive(Debug, Clone)]
+pub struct RestoreRequest {
+    /// What `create` has too.
+    pub create: CreateRequest,
+    /// What checkpoint has too.
+    pub criu: CriuFlags,
+    /// How it ends.
+    pub mode: RunMode,
+    /// `--tcp-close`: established connections are closed.
+    pub tcp_close: bool,
+    /// `--lsm-profile`, TYPE:NAME.
+    pub lsm_profile: Option<String>,
+    /// `--lsm-mount-context`
+    pub lsm_mount_context: Option<String>,
+}

@@ -134,7 +134,8 @@ fn listener(draft: &Draft) -> String {
     named.filter(|path| !path.is_empty()).or_else(receiver).unwrap_or_default().to_string()
 }
 
-fn host_facts(spec: &Spec) -> HostFacts {
+/// Who this process is, and what the machine has.
+pub fn host_facts(spec: &Spec) -> HostFacts {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let in_user_namespace = in_user_namespace();
     // user_namespaces(7): once denied, for ever and for every namespace below.
@@ -153,7 +154,7 @@ fn has_selinux() -> bool {
 }
 
 /// The initial user namespace maps every id to itself (user_namespaces(7)).
-fn in_user_namespace() -> bool {
+pub fn in_user_namespace() -> bool {
     let map = crate::store::read_proc("/proc/self/uid_map").unwrap_or_default();
     let mut fields = map.split_whitespace();
     [fields.next(), fields.next(), fields.next()] != [Some("0"), Some("0"), Some("4294967295")]
@@ -172,7 +173,7 @@ fn check_terminal(terminal: bool, detached: bool, request: &CreateRequest) -> Re
 }
 
 /// The root of the container, absolute.
-fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
+pub fn rootfs_path(spec: &Spec, bundle: &Path) -> PathBuf {
     bundle.join(spec.root.as_ref().map_or("", |root| root.path.as_str()))
 }
 
@@ -321,7 +322,8 @@ fn refuse_sysctls_of_the_host(spec: &Spec, resources: &InitResources) -> Result<
     Ok(())
 }
 
-fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
+/// What is kept of the container.
+pub fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> State {
     let Draft { spec, plan, .. } = draft;
     let filter = draft.filter.as_ref().map(|filter| &filter.compiled);
     State {
@@ -368,7 +370,8 @@ fn has_new_namespace(spec: &Spec, wanted: NamespaceKind) -> bool {
     namespaces(spec).any(|(kind, new)| kind == wanted && new)
 }
 
-fn save(root: &Path, dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
+/// Writes what later commands need.
+pub fn save(root: &Path, dir: &StateDir, draft: &Draft, state: &State) -> Result<(), Error> {
     let corrupt = |e: serde_json::Error| Error::Corrupt { path: dir.file(STATE), why: e.to_string() };
     if let Some(process) = &draft.spec.process {
         dir.write_early(EXEC, &serde_json::to_vec(process).map_err(corrupt)?)?;

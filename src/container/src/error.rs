@@ -62,6 +62,8 @@ pub enum Error {
     StillRunning,
     /// Cleaning up went on past these.
     Leftovers(Vec<Error>),
+    /// CRIU is not there, or did not do it.
+    Criu(Box<crate::criu::Failure>),
     /// The program could not be executed; init's own words.
     Program(String),
     /// The container started but a poststart hook failed; it was killed.
@@ -113,6 +115,7 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Error::Criu(e) => e.fmt(f),
             Error::Program(why) | Error::Poststart(why) => f.write_str(why),
         }
     }
@@ -135,6 +138,12 @@ from!(
     Cgroup(creel_cgroup::Error),
     Failed(creel_jail::Failed)
 );
+
+impl From<crate::criu::Failure> for Error {
+    fn from(failure: crate::criu::Failure) -> Self {
+        Error::Criu(Box::new(failure))
+    }
+}
 
 impl From<creel_cgroup::Invalid> for Error {
     fn from(error: creel_cgroup::Invalid) -> Self {

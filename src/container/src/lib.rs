@@ -15,14 +15,18 @@
 //! ```
 
 mod api;
+mod checkpoint;
 mod console;
 mod create;
+mod criu;
 mod delete;
 mod error;
 mod events;
 mod exec;
 mod filter;
 mod foreground;
+mod hot_mounts;
+mod images;
 mod inherit;
 mod kill;
 mod notify;
@@ -32,6 +36,7 @@ mod protect;
 mod ps;
 mod relay;
 pub mod resctrl;
+mod restore;
 mod run;
 mod seccomp_agent;
 mod sockets;
@@ -44,15 +49,18 @@ mod undo;
 mod update;
 
 pub use api::*;
+pub use checkpoint::checkpoint;
 pub use create::{create, dry_run};
 pub use creel_seccomp::{libseccomp_version, names as seccomp_names, supported_flags};
 pub use delete::delete;
 pub use error::Error;
 pub use events::{ContainerStats, Event, Events, NetworkInterface, stats};
 pub use exec::exec;
+pub use hot_mounts::{add as add_mounts, remove as remove_mounts};
 pub use kill::{Target, kill};
 pub use pause::{pause, resume};
 pub use ps::pids;
+pub use restore::restore;
 pub use run::run;
 pub use start::start;
 pub use state::{ids, list, state};

@@ -12,6 +12,7 @@ pub mod conversation;
 mod copy;
 mod error;
 mod hooks;
+pub mod hot;
 mod idmap;
 mod idmapped;
 mod init;
@@ -19,7 +20,7 @@ pub mod join;
 mod netdev;
 mod netlink;
 mod process;
-mod rooted;
+pub mod rooted;
 mod spawn;
 mod stage;
 

@@ -72,3 +72,17 @@ pub fn replace_stdio(from: std::os::fd::BorrowedFd<'_>, to: RawFd) -> Result<()>
     // behind an owner's back.
     check(libc::c_long::from(unsafe { libc::dup2(from.as_raw_fd(), to) })).map(drop)
 }
+
+/// Takes over a descriptor that the caller passed to this program by number. None when that number is not
+/// open, or is one that the program opened itself, which is close-on-exec.
+pub fn take_inherited(fd: RawFd) -> Option<std::os::fd::OwnedFd> {
+    use std::os::fd::FromRawFd;
+    if fd <= 2 || !is_inherited(fd) {
+        return None;
+    }
+    // SAFETY: the descriptor is open, and by the test above nothing in this process owns it.
+    let owned = unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) };
+    // SAFETY: F_SETFD on an open descriptor takes an integer.
+    check(libc::c_long::from(unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) })).ok()?;
+    Some(owned)
+}

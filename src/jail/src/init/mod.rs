@@ -23,8 +23,8 @@ use rustix::fs::Mode;
 pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
 pub(crate) use enter::{become_root, join_cgroup, join_keyring};
-pub(crate) use mounts::{held_link, open_bind_source};
-pub(crate) use sysctl::write_oom_score_adj;
+pub(crate) use mounts::{attach as attach_mount, attrs_of, held_link, new_filesystem, open_bind_source};
+pub(crate) use sysctl::{PROC_SUPER_MAGIC, write_oom_score_adj};
 
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Step, StepError};

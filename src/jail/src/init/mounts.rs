@@ -239,7 +239,7 @@ fn source_is_procfs(step: &MountStep) -> bool {
 /// Attributes of a source, its access time field apart. A bind mount in a less privileged user
 /// namespace may not lose or change them (mount_namespaces(7), "locked"): the kernel sees to it, unless
 /// the tree was cloned outside.
-fn attrs_of(i: usize, tree: &OwnedFd) -> Result<(u64, u64), StepError> {
+pub fn attrs_of(i: usize, tree: &OwnedFd) -> Result<(u64, u64), StepError> {
     use rustix::fs::StatVfsMountFlags as Flag;
     let flags = rustix::fs::fstatvfs(tree).step(Phase::Mounts, i, || "statvfs(bind source)".into())?.f_flag;
     let pairs = [
