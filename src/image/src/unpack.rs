@@ -13,6 +13,7 @@ mod attributes;
 mod decompress;
 mod entry;
 mod error;
+mod gzip;
 mod names;
 mod pipeline;
 mod remove;

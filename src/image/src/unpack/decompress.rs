@@ -3,11 +3,10 @@
 //! All members of a gzip stream and all frames of a zstd stream are read, skippable ones too: pigz -i,
 //! eStargz and zstd:chunked write many.
 
-use std::io::{self, BufReader, Chain, Cursor, Read};
-
-use flate2::bufread::MultiGzDecoder;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use super::Error;
+use super::gzip::Gzip;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +22,13 @@ pub enum Format {
 /// Bytes read from the source at a time.
 const BUFFER: usize = 128 << 10;
 
-type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+type Source<R> = Chain<Cursor<Vec<u8>>, R>;
 
 /// A stream as it was before compression.
 pub(crate) enum Decompressor<R: Read> {
-    Plain(Input<R>),
-    Gzip(Box<MultiGzDecoder<Input<R>>>),
-    Zstd(Box<zstd::Decoder<'static, Input<R>>>),
+    Plain(BufReader<Source<R>>),
+    Gzip(Box<Gzip<Source<R>>>),
+    Zstd(Box<BufReader<zstd::Decoder<'static, BufReader<Source<R>>>>>),
 }
 
 fn sniff(head: &[u8]) -> Result<Format, Error> {
@@ -48,12 +47,14 @@ impl<R: Read> Decompressor<R> {
         let mut head = Vec::with_capacity(6);
         source.by_ref().take(6).read_to_end(&mut head).map_err(Error::Read)?;
         let format = sniff(&head)?;
-        let input = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(source));
+        let source = Cursor::new(head).chain(source);
         Ok(match format {
-            Format::Plain => Decompressor::Plain(input),
-            Format::Gzip => Decompressor::Gzip(Box::new(MultiGzDecoder::new(input))),
+            Format::Plain => Decompressor::Plain(BufReader::with_capacity(BUFFER, source)),
+            Format::Gzip => Decompressor::Gzip(Box::new(Gzip::with_capacity(BUFFER, source))),
             Format::Zstd => {
-                Decompressor::Zstd(Box::new(zstd::Decoder::with_buffer(input).map_err(Error::Read)?))
+                let source = BufReader::with_capacity(BUFFER, source);
+                let decoder = zstd::Decoder::with_buffer(source).map_err(Error::Read)?;
+                Decompressor::Zstd(Box::new(BufReader::with_capacity(BUFFER, decoder)))
             }
         })
     }
@@ -68,12 +69,30 @@ impl<R: Read> Decompressor<R> {
 
     /// What the stream is read from.
     pub(crate) fn source(&self) -> &R {
-        let input = match self {
-            Decompressor::Plain(input) => input,
+        let source = match self {
+            Decompressor::Plain(input) => input.get_ref(),
             Decompressor::Gzip(decoder) => decoder.get_ref(),
-            Decompressor::Zstd(decoder) => decoder.get_ref(),
+            Decompressor::Zstd(decoder) => decoder.get_ref().get_ref().get_ref(),
         };
-        input.get_ref().get_ref().1
+        source.get_ref().1
+    }
+}
+
+impl<R: Read> BufRead for Decompressor<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match self {
+            Decompressor::Plain(input) => input.fill_buf(),
+            Decompressor::Gzip(decoder) => decoder.fill_buf(),
+            Decompressor::Zstd(decoder) => decoder.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self {
+            Decompressor::Plain(input) => input.consume(count),
+            Decompressor::Gzip(decoder) => decoder.consume(count),
+            Decompressor::Zstd(decoder) => decoder.consume(count),
+        }
     }
 }
 
