@@ -206,12 +206,21 @@ impl<R: BufRead> Reader<R> {
         self.padding = size.next_multiple_of(BLOCK as u64) - size;
     }
 
+    /// Passes over what is left of a body. The padding of the last one may be missing: umoci insert leaves it out.
     fn skip_body(&mut self) -> Result<(), TarError> {
-        self.body += self.padding;
-        self.padding = 0;
         while self.body > 0 {
             let count = self.chunk()?.len();
             self.consume(count);
+        }
+        self.body = std::mem::take(&mut self.padding);
+        while self.body > 0 {
+            match self.chunk() {
+                Err(TarError::Truncated) => self.body = 0,
+                chunk => {
+                    let count = chunk?.len();
+                    self.consume(count);
+                }
+            }
         }
         Ok(())
     }
