@@ -22,10 +22,13 @@ pub enum Format {
 /// Bytes read from the source at a time.
 const BUFFER: usize = 128 << 10;
 
+/// The stream with the bytes that were looked at put back.
 type Source<R> = Chain<Cursor<Vec<u8>>, R>;
 
 /// A stream as it was before compression.
-pub(crate) enum Decompressor<R: Read> {
+pub struct Decompressor<R: Read>(Form<R>);
+
+enum Form<R: Read> {
     Plain(BufReader<Source<R>>),
     Gzip(Box<Gzip<Source<R>>>),
     Zstd(Box<BufReader<zstd::Decoder<'static, BufReader<Source<R>>>>>),
@@ -43,36 +46,37 @@ fn sniff(head: &[u8]) -> Result<Format, Error> {
 
 impl<R: Read> Decompressor<R> {
     /// Looks at the first bytes of a stream.
-    pub(crate) fn new(mut source: R) -> Result<Decompressor<R>, Error> {
+    pub fn new(mut source: R) -> Result<Decompressor<R>, Error> {
         let mut head = Vec::with_capacity(6);
         source.by_ref().take(6).read_to_end(&mut head).map_err(Error::Read)?;
         let format = sniff(&head)?;
         let source = Cursor::new(head).chain(source);
-        Ok(match format {
-            Format::Plain => Decompressor::Plain(BufReader::with_capacity(BUFFER, source)),
-            Format::Gzip => Decompressor::Gzip(Box::new(Gzip::with_capacity(BUFFER, source))),
+        Ok(Decompressor(match format {
+            Format::Plain => Form::Plain(BufReader::with_capacity(BUFFER, source)),
+            Format::Gzip => Form::Gzip(Box::new(Gzip::with_capacity(BUFFER, source))),
             Format::Zstd => {
                 let source = BufReader::with_capacity(BUFFER, source);
                 let decoder = zstd::Decoder::with_buffer(source).map_err(Error::Read)?;
-                Decompressor::Zstd(Box::new(BufReader::with_capacity(BUFFER, decoder)))
+                Form::Zstd(Box::new(BufReader::with_capacity(BUFFER, decoder)))
             }
-        })
+        }))
     }
 
-    pub(crate) fn format(&self) -> Format {
-        match self {
-            Decompressor::Plain(_) => Format::Plain,
-            Decompressor::Gzip(_) => Format::Gzip,
-            Decompressor::Zstd(_) => Format::Zstd,
+    /// How it is compressed.
+    pub fn format(&self) -> Format {
+        match &self.0 {
+            Form::Plain(_) => Format::Plain,
+            Form::Gzip(_) => Format::Gzip,
+            Form::Zstd(_) => Format::Zstd,
         }
     }
 
     /// What the stream is read from.
     pub(crate) fn source(&self) -> &R {
-        let source = match self {
-            Decompressor::Plain(input) => input.get_ref(),
-            Decompressor::Gzip(decoder) => decoder.get_ref(),
-            Decompressor::Zstd(decoder) => decoder.get_ref().get_ref().get_ref(),
+        let source = match &self.0 {
+            Form::Plain(input) => input.get_ref(),
+            Form::Gzip(decoder) => decoder.get_ref(),
+            Form::Zstd(decoder) => decoder.get_ref().get_ref().get_ref(),
         };
         source.get_ref().1
     }
@@ -80,28 +84,28 @@ impl<R: Read> Decompressor<R> {
 
 impl<R: Read> BufRead for Decompressor<R> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        match self {
-            Decompressor::Plain(input) => input.fill_buf(),
-            Decompressor::Gzip(decoder) => decoder.fill_buf(),
-            Decompressor::Zstd(decoder) => decoder.fill_buf(),
+        match &mut self.0 {
+            Form::Plain(input) => input.fill_buf(),
+            Form::Gzip(decoder) => decoder.fill_buf(),
+            Form::Zstd(decoder) => decoder.fill_buf(),
         }
     }
 
     fn consume(&mut self, count: usize) {
-        match self {
-            Decompressor::Plain(input) => input.consume(count),
-            Decompressor::Gzip(decoder) => decoder.consume(count),
-            Decompressor::Zstd(decoder) => decoder.consume(count),
+        match &mut self.0 {
+            Form::Plain(input) => input.consume(count),
+            Form::Gzip(decoder) => decoder.consume(count),
+            Form::Zstd(decoder) => decoder.consume(count),
         }
     }
 }
 
 impl<R: Read> Read for Decompressor<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Decompressor::Plain(input) => input.read(buf),
-            Decompressor::Gzip(decoder) => decoder.read(buf),
-            Decompressor::Zstd(decoder) => decoder.read(buf),
+        match &mut self.0 {
+            Form::Plain(input) => input.read(buf),
+            Form::Gzip(decoder) => decoder.read(buf),
+            Form::Zstd(decoder) => decoder.read(buf),
         }
     }
 }
