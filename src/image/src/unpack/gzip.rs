@@ -1,6 +1,6 @@
 //! gzip (RFC 1952), all members of a stream, around fdeflate's decoder of the deflate data in them.
 //!
-//! fdeflate is half as fast again as zlib-rs, streams, and has no unsafe code (docs/design/0012-inflate.md). It
+//! fdeflate is half as fast again as zlib-rs, streams, and has no unsafe code (docs/design/0014-inflate.md). It
 //! is made for zlib streams: it is given their two bytes of header, and takes what follows the deflate data for
 //! their checksum, which is gzip's first field after it. How many bytes it took beyond them is not told, and
 //! found out here ([`Gzip::end_member`]).
