@@ -304,6 +304,10 @@ impl<R: BufRead> Reader<R> {
             }
             _ => 0,
         };
+        // off_t; beyond it the padding would not fit either.
+        if i64::try_from(stored).is_err() {
+            return Err(TarError::Field { field: "size".to_string(), path: name });
+        }
         self.set_body(stored);
         let (size, segments) = if kind == Kind::File {
             self.segments(header, &mut records, stored).map_err(in_field)?

@@ -166,6 +166,10 @@ fn what_is_broken_is_refused_and_what_is_short_is_known() {
     tar.pax(&[("uid", b"4294967295")]);
     tar.file("a", b"");
     assert_eq!(all(&tar.finish()).unwrap_err().to_string(), "tar entry \"a\": bad uid");
+    let mut tar = TarBuilder::default();
+    tar.pax(&[("size", b"18446744073709551615")]);
+    tar.file("a", b"");
+    assert_eq!(all(&tar.finish()).unwrap_err().to_string(), "tar entry \"a\": bad size");
 }
 
 proptest! {
