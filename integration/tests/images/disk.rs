@@ -40,7 +40,7 @@ fn a_disk_that_cannot_hold_the_image_is_told_before_a_byte_is_read() {
     images.limit_store("1m");
     let store = images.store("").display().to_string();
     let output = images.creel(&["pull", "-q", &name]).output().exits(1);
-    output.creel_says(&[store.trim_end_matches('/'), "takes at least", "MB are free", "creel image prune"]);
+    output.creel_says(&[store.trim_end_matches('/'), "compressed", "left", "creel image prune"]);
     assert_empty(&images, &["snapshots", "images", "refs", "tmp"]);
 }
 
