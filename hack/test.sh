@@ -29,6 +29,7 @@ for group; do
     if [ "$group" = unit ]; then
         run unit
         run unit -p creel-bench -p creel-integration --lib --bins
+        run unit -p creel-fuzz
     else
         run "$group" -p creel-integration --test "$group"
     fi

@@ -63,6 +63,14 @@ impl Images {
         self.scratch.join("store").join(name)
     }
 
+    /// Puts the store on a file system of its own, of this size.
+    pub fn limit_store(&mut self, size: &str) {
+        let options = std::ffi::CString::new(format!("size={size}")).unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", self.store(""), "tmpfs", flags, options.as_c_str()).unwrap();
+        self.before = mounts();
+    }
+
     pub fn state(&self) -> PathBuf {
         self.scratch.join("state")
     }

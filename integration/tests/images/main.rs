@@ -11,6 +11,7 @@ mod bad_input;
 mod commands;
 mod copy;
 mod crash;
+mod disk;
 mod faults;
 mod flags;
 mod harness;

@@ -202,7 +202,7 @@ fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Res
             let parsed = ImageConfig::parse(&config)?;
             check_suits(&parsed, &wanted.platform)?;
             layers(store, origin, &chosen.manifest.layers, &parsed.rootfs.diff_ids, &progress, blob)?;
-            store.add_image(&chosen.digest, &chosen.bytes, &config)?
+            store.add_image(&chosen.digest, &chosen.bytes, &config).map_err(full_disk)?
         }
     };
     let said =
@@ -344,7 +344,7 @@ fn put(
 
 /// Says what to do about a full disk.
 fn full_disk(error: creel_image_lib::store::Error) -> Error {
-    let full = matches!(&error, creel_image_lib::store::Error::Layer { why, .. } if why.is_full());
+    let full = error.is_full();
     let error = Error::from(error);
     if full {
         anyhow!("{error:#}; free some space, \"creel image prune\" removes unused images")

@@ -68,19 +68,20 @@ impl Merged {
 
     /// One step down.
     pub fn child(&self, name: &[u8]) -> Result<Child, Errno> {
-        let mut merged = Vec::new();
+        let mut merged: Vec<OwnedFd> = Vec::new();
         for dir in &self.0 {
             let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 other => other?,
             };
+            // Whether a directory hides what is below matters only when there is something.
+            if let Some(above) = merged.last()
+                && is_opaque(above)?
+            {
+                break;
+            }
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                let child = open_dir(dir.as_fd(), name)?;
-                let opaque = is_opaque(&child)?;
-                merged.push(child);
-                if opaque {
-                    break;
-                }
+                merged.push(open_dir(dir.as_fd(), name)?);
             } else if merged.is_empty() && !is_whiteout(&stat) {
                 return Ok(Child::Other(dup(dir)?, stat));
             } else {
@@ -175,6 +176,56 @@ impl Merged {
         let child = self.find(&walked.join(&b'/'))?;
         Ok(Resolved { path: walked, child })
     }
+}
+
+/// Looks up many paths, most of them near the one before: what that one went through stays open.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    base: &'a Merged,
+    way: Vec<(Vec<u8>, Merged)>,
+}
+
+/// What [`Walk::find`] finds.
+pub(crate) enum Found<'a> {
+    Absent,
+    Directory(&'a Merged),
+    Other(OwnedFd, Stat),
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(base: &'a Merged) -> Walk<'a> {
+        Walk { base, way: Vec::new() }
+    }
+
+    /// As [`Merged::find`].
+    pub(crate) fn find(&mut self, path: &[u8]) -> Result<Found<'_>, Error> {
+        let mut names = path.split(|b| *b == b'/').filter(|name| !name.is_empty()).peekable();
+        let mut depth = 0;
+        while let (Some((here, _)), Some(name)) = (self.way.get(depth), names.peek())
+            && here == name
+        {
+            names.next();
+            depth += 1;
+        }
+        self.way.truncate(depth);
+        for name in names {
+            let at = self.way.last().map_or(self.base, |(_, dir)| dir);
+            match at.child(name).map_err(Error::call("statat", path))? {
+                Child::Directory(dir) => self.way.push((name.to_vec(), dir)),
+                // Below a file there is nothing; the names that are left would have come to a directory.
+                Child::Other(dir, stat) => {
+                    let whole = self.way.len() + 1 == components_of(path);
+                    return Ok(if whole { Found::Other(dir, stat) } else { Found::Absent });
+                }
+                Child::Absent => return Ok(Found::Absent),
+            }
+        }
+        Ok(Found::Directory(self.way.last().map_or(self.base, |(_, dir)| dir)))
+    }
+}
+
+fn components_of(path: &[u8]) -> usize {
+    path.split(|b| *b == b'/').filter(|name| !name.is_empty()).count()
 }
 
 /// Whether a link at the end of a path is followed.

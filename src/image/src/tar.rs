@@ -206,12 +206,21 @@ impl<R: BufRead> Reader<R> {
         self.padding = size.next_multiple_of(BLOCK as u64) - size;
     }
 
+    /// Passes over what is left of a body. The padding of the last one may be missing: umoci insert leaves it out.
     fn skip_body(&mut self) -> Result<(), TarError> {
-        self.body += self.padding;
-        self.padding = 0;
         while self.body > 0 {
             let count = self.chunk()?.len();
             self.consume(count);
+        }
+        self.body = std::mem::take(&mut self.padding);
+        while self.body > 0 {
+            match self.chunk() {
+                Err(TarError::Truncated) => self.body = 0,
+                chunk => {
+                    let count = chunk?.len();
+                    self.consume(count);
+                }
+            }
         }
         Ok(())
     }
@@ -295,6 +304,10 @@ impl<R: BufRead> Reader<R> {
             }
             _ => 0,
         };
+        // off_t; beyond it the padding would not fit either.
+        if i64::try_from(stored).is_err() {
+            return Err(TarError::Field { field: "size".to_string(), path: name });
+        }
         self.set_body(stored);
         let (size, segments) = if kind == Kind::File {
             self.segments(header, &mut records, stored).map_err(in_field)?

@@ -13,14 +13,14 @@ mod attributes;
 mod decompress;
 mod entry;
 mod error;
+mod gzip;
 mod names;
 mod pipeline;
 mod remove;
 mod tree;
 
 pub(crate) use attributes::copy_attributes;
-pub(crate) use decompress::Decompressor;
-pub use decompress::Format;
+pub use decompress::{Decompressor, Format};
 pub use error::Error;
 pub use names::Escape;
 pub(crate) use names::components;

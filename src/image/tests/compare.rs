@@ -80,7 +80,7 @@ fn odd_layers_are_unpacked_as_umoci_does() {
         return;
     }
     if !is_root() {
-        eprintln!("skipped: owners and devices need root");
+        common::skip("owners and devices need root");
         return;
     }
     // umoci reads no sparse files: those are compared with each other in a test of their own.
@@ -93,13 +93,127 @@ fn odd_layers_are_unpacked_as_umoci_does() {
     }
 }
 
+/// A system like Debian's: merged /usr, set-id programs, alternatives, caches; then 19 layers on it.
+const DEBIAN: &str = r#"
+mkdir -p usr/bin usr/sbin usr/lib/python3/dist-packages usr/share/doc etc/alternatives var/lib/dpkg/info var/cache/apt \
+    var/log root home srv run tmp var/tmp dev
+for name in bin sbin lib; do ln -s "usr/$name" "$name"; done
+chmod 1777 tmp var/tmp; chmod 700 root; chgrp 8 srv; chmod 2775 srv
+for n in $(seq 60); do
+    echo "program $n" > usr/bin/p$n; chmod 755 usr/bin/p$n
+    echo "module = $n" > usr/lib/python3/dist-packages/m$n.py
+    echo list > var/lib/dpkg/info/p$n.list; mkdir -p usr/share/doc/p$n; echo text > usr/share/doc/p$n/copyright
+    ln -s ../../usr/bin/p$n etc/alternatives/a$n; ln -s /etc/alternatives/a$n usr/bin/a$n
+done
+chmod 4755 usr/bin/p1; chmod 2755 usr/bin/p2; chgrp 42 usr/bin/p2; ln usr/bin/p3 usr/bin/same-as-p3
+echo 'root:x:0:0::/root:/bin/sh' > etc/passwd; printf 'x:!:1::::::' > etc/shadow; chmod 640 etc/shadow; chgrp 42 etc/shadow
+head -c 300000 /dev/zero > var/cache/apt/pkgcache.bin; mkfifo run/initctl; chown -R 33:33 var/log
+find . -exec touch -h -d '2021-02-03 04:05:06 UTC' {} +
+"#;
+
+/// Layer `$n` replaces, removes and adds, some of it through the links of the first.
+const ABOVE: &str = r#"
+mkdir -p usr/bin etc var/lib/dpkg/info usr/lib/python3/dist-packages usr/share/doc srv/$n/deep
+echo "program $n of layer" > usr/bin/p$n; chmod 75$((n % 8)) usr/bin/p$n
+echo "module = -$n" > usr/lib/python3/dist-packages/m$n.py; : > usr/lib/python3/dist-packages/.wh.m$((n + 20)).py
+: > usr/share/doc/.wh.p$((n + 20)); ln -s ../p$n usr/share/doc/link$n; echo status $n > var/lib/dpkg/status
+ln usr/bin/p$n srv/$n/hard; echo x > srv/$n/deep/file; chmod 70$((n % 8)) srv/$n; chown $n:$n srv/$n/deep
+if [ $n -gt 3 ]; then : > srv/.wh.$((n - 2)); fi
+if [ $((n % 5)) = 0 ]; then mkdir -p var/lib/dpkg/info; : > var/lib/dpkg/info/.wh..wh..opq; echo $n > var/lib/dpkg/info/only; fi
+if [ $((n % 7)) = 0 ]; then mkdir -p etc/alternatives/a$n; echo $n > etc/alternatives/a$n/inside; fi
+find . -exec touch -h -d "2022-02-03 04:05:$((n + 10)) UTC" {} +
+"#;
+
+#[test]
+fn twenty_layers_are_unpacked_as_umoci_does() {
+    if !have("umoci") || !have("tar") {
+        return;
+    }
+    if !is_root() {
+        common::skip("owners and devices need root");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let mut layers = vec![layer(scratch.path(), "0", DEBIAN, "--format=pax")];
+    for n in 1..20 {
+        layers.push(layer(scratch.path(), &n.to_string(), &format!("n={n}\n{ABOVE}"), "--format=gnu"));
+    }
+    let layout = scratch.path().join("layout");
+    write_layout(&layout, &layers);
+    assert_same_as_umoci(scratch.path(), &layout);
+}
+
+#[test]
+fn debian_with_python_is_unpacked_as_umoci_does() {
+    if !have("umoci") || !have("tar") {
+        return;
+    }
+    if !is_root() {
+        common::skip("owners and devices need root");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let given = std::env::var_os("CREEL_TEST_DEBIAN").map(std::path::PathBuf::from);
+    let made = scratch.path().join("debian");
+    let debian = match given {
+        Some(given) => given,
+        None if std::env::var_os("CREEL_TEST_SLOW").is_none() => {
+            common::skip("CREEL_TEST_SLOW is not set");
+            return;
+        }
+        None if !have("mmdebstrap") => return,
+        None => {
+            let include = "--include=python3-minimal";
+            run("mmdebstrap", &["--variant=minbase", include, "bookworm", made.to_str().unwrap()]);
+            made
+        }
+    };
+    // What a build would have in three layers.
+    let pack = |what: &str| {
+        let words = format!(
+            "cd '{}' && tar -c --numeric-owner --sort=name --xattrs --exclude=./dev {what}",
+            debian.display()
+        );
+        run("sh", &["-c", &words])
+    };
+    let python = "$(find ./usr/lib/python3* -maxdepth 0)";
+    let layers = [
+        pack("--exclude='./usr/lib/python3*' --exclude=./var ."),
+        pack(&format!("./var {python}")),
+        pack("./etc"),
+    ];
+    let layout = scratch.path().join("layout");
+    write_layout(&layout, &layers);
+    assert_same_as_umoci(scratch.path(), &layout);
+}
+
+#[test]
+fn what_umoci_inserts_is_read() {
+    if !have("umoci") || !have("tar") {
+        return;
+    }
+    if !is_root() {
+        common::skip("owners need root");
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let layout = scratch.path().join("layout");
+    write_layout(&layout, &[layer(scratch.path(), "1", DEBIAN, "--format=gnu")]);
+    let file = scratch.path().join("inserted");
+    std::fs::write(&file, "not a multiple of a block").unwrap();
+    // It leaves out the padding of the last body.
+    let image = format!("{}:a", layout.display());
+    run("umoci", &["insert", "--image", &image, file.to_str().unwrap(), "/etc/inserted"]);
+    assert_same_as_umoci(scratch.path(), &layout);
+}
+
 #[test]
 fn all_sparse_forms_of_gnu_tar_give_the_same_file() {
     if !have("tar") {
         return;
     }
     if !is_root() {
-        eprintln!("skipped: owners need root");
+        common::skip("owners need root");
         return;
     }
     let script = "truncate -s 3000000 s; printf a | dd of=s bs=1 seek=70000 conv=notrunc 2>/dev/null; printf end >> s

@@ -1,4 +1,5 @@
-//! Two pulls at once, killed at any moment: the store is never wrong, and the next pull finishes.
+//! Two pulls at once, of images that share layers, killed at any moment: the store is never wrong, and the next
+//! pull finishes. `CREEL_TEST_ROUNDS` says how many kills.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test may panic")]
 
 mod common;
@@ -15,7 +16,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 const STORE: &str = "CREEL_TEST_STORE";
 const LAYOUT: &str = "CREEL_TEST_LAYOUT";
-const NAME: &str = "host.example/a:latest";
 
 fn rounds() -> u64 {
     std::env::var("CREEL_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(24)
@@ -25,10 +25,15 @@ fn settings() -> Settings {
     if is_root() { Settings::root() } else { Settings::single_id() }
 }
 
+/// What the image of a layout is called.
+fn name(layout: &Path) -> String {
+    format!("host.example/{}:latest", layout.file_name().unwrap().to_str().unwrap())
+}
+
 /// A whole pull from a layout.
-fn pull(store: &Path, layout: &Path) {
+fn pull(store: &Path, from: &Path) {
     let store = Store::open(store, settings()).unwrap();
-    let source = format!("oci:{}:a", layout.display()).parse().unwrap();
+    let source = format!("oci:{}:a", from.display()).parse().unwrap();
     let layout = Layout::open(&source, store.root()).unwrap();
     let (chosen, config, config_bytes) = choose(&layout);
     for (descriptor, diff_id) in chosen.manifest.layers.iter().zip(&config.rootfs.diff_ids) {
@@ -39,7 +44,7 @@ fn pull(store: &Path, layout: &Path) {
         }
     }
     let image = store.add_image(&chosen.digest, &chosen.bytes, &config_bytes).unwrap();
-    store.name_image(NAME, &image, &chosen.digest).unwrap();
+    store.name_image(&name(from), &image, &chosen.digest).unwrap();
 }
 
 /// What the children of the test below do; nothing when it is run as a test.
@@ -97,15 +102,25 @@ fn killed_pulls_leave_a_store_that_is_right() {
     let script =
         "mkdir -p d/e; i=0; while [ $i -lt 60 ]; do echo $i > d/$i; echo $i > d/e/$i; i=$((i + 1)); done
         head -c 1000000 /dev/urandom > big";
-    let layers = [
+    let shared = [
         layer(scratch.path(), "1", script, "--format=gnu"),
         layer(scratch.path(), "2", "mkdir d; echo new > d/1; echo > d/.wh.2", "--format=gnu"),
     ];
-    let layout = scratch.path().join("layout");
-    write_layout(&layout, &layers);
+    let own = |name: &str, text: &str| {
+        layer(scratch.path(), name, &format!("{script}; echo {text} > own"), "--format=gnu")
+    };
+    let layouts = ["a", "b"].map(|name| {
+        let layout = scratch.path().join(name);
+        let mut layers = shared.to_vec();
+        layers.push(own(&format!("{name}-own"), name));
+        write_layout(&layout, &layers);
+        layout
+    });
     let reference = scratch.path().join("reference");
     let started = std::time::Instant::now();
-    pull(&reference, &layout);
+    for layout in &layouts {
+        pull(&reference, layout);
+    }
     let whole = u64::try_from(started.elapsed().as_micros()).unwrap();
     let expected = contents(&reference);
     // A generator of our own, so that a failure can be repeated.
@@ -113,7 +128,7 @@ fn killed_pulls_leave_a_store_that_is_right() {
     let (mut cut, mut done) = (0, 0);
     for round in 0..rounds() {
         let store = scratch.path().join("store");
-        let mut children = [spawn(&store, &layout), spawn(&store, &layout)];
+        let mut children = layouts.each_ref().map(|layout| spawn(&store, layout));
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
@@ -129,22 +144,28 @@ fn killed_pulls_leave_a_store_that_is_right() {
             let one = |tree: &BTreeMap<_, _>| [(name.clone(), tree.clone())].into();
             assert_same(&one(&found), &one(&expected[&name]));
         }
-        let named = opened.named(NAME).unwrap();
-        let complete = named.is_some();
-        match named {
-            Some(named) => {
-                assert!(opened.image(&named.manifest).unwrap().is_some(), "round {round}");
-                done += 1;
+        let mut complete = true;
+        for layout in &layouts {
+            match opened.named(&name(layout)).unwrap() {
+                Some(named) => {
+                    assert!(opened.image(&named.manifest).unwrap().is_some(), "round {round}");
+                    done += 1;
+                }
+                None => {
+                    complete = false;
+                    cut += 1;
+                }
             }
-            None => cut += 1,
         }
         drop(opened);
-        // Up to four kills fall on what the earlier ones left; then, or when there is an image, it starts afresh.
+        // Up to four kills fall on what the earlier ones left; then, or when both are there, it starts afresh.
         if complete || round % 4 == 3 {
-            pull(&store, &layout);
+            for layout in &layouts {
+                pull(&store, layout);
+            }
             assert_same(&contents(&store), &expected);
             std::fs::remove_dir_all(&store).unwrap();
         }
     }
-    eprintln!("{cut} rounds were cut before the end, {done} had an image");
+    eprintln!("{cut} pulls were cut before the end, {done} had an image");
 }

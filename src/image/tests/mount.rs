@@ -96,7 +96,7 @@ fn a_mounted_image_is_the_flat_tree() {
         return;
     }
     if !is_root() {
-        eprintln!("skipped: mounts need root");
+        common::skip("mounts need root");
         return;
     }
     let scratch = tempfile::tempdir().unwrap();

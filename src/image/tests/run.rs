@@ -65,7 +65,7 @@ fn the_bundle_of_an_image_runs() {
         return;
     }
     if !is_root() || !std::path::Path::new(BUSYBOX).exists() {
-        eprintln!("skipped: needs root and {BUSYBOX}");
+        common::skip("needs root and {BUSYBOX}");
         return;
     }
     let scratch = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn the_bundle_of_an_image_runs() {
     let told = std::fs::read_to_string(scratch.path().join("told")).unwrap();
     let (out, errors) = told.split_once("--\n").unwrap();
     if errors.contains("cgroup") && out.is_empty() {
-        eprintln!("skipped: runc has no cgroup here: {errors}");
+        common::skip("runc has no cgroup here: {errors}");
         return;
     }
     let expected = "33\n34 7\n/srv\n/home/web 1\nCapBnd:\t00000000a80425fb\nSeccomp:\t2\n";

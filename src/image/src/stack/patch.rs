@@ -8,12 +8,13 @@
 //!
 //! Files are never copied but linked, so that the link count of such a file tells of the store's names, too.
 
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::{Child, LastLink, Merged, is_opaque};
+use super::{Child, Found, LastLink, Merged, Walk, is_opaque};
 use crate::unpack::{Error, Need, Owners, copy_attributes, names_in, open_dir};
 
 /// Whether there was anything to put into a patch.
@@ -32,7 +33,11 @@ struct Patch<'a> {
     layer: &'a OwnedFd,
     /// What is below the layer.
     lower: &'a Merged,
-    needs: &'a [Need],
+    below: Walk<'a>,
+    /// Directories that the layer has no entry for.
+    unnamed: HashSet<&'a [u8]>,
+    /// Whether the layer hides what is below these paths.
+    hidden: HashMap<Vec<u8>, bool>,
     owners: Owners,
     user_xattrs: bool,
     /// Paths of the layer whose content went elsewhere.
@@ -55,7 +60,9 @@ pub fn patch(
         root,
         layer,
         lower,
-        needs,
+        below: Walk::new(lower),
+        unnamed: needs.iter().filter_map(unnamed).collect(),
+        hidden: HashMap::new(),
         owners,
         user_xattrs,
         moved: Vec::new(),
@@ -73,8 +80,18 @@ pub fn patch(
         }
     }
     // Making entries changed the times of the patch's directories.
-    patch.settle(b"")?;
+    if patch.outcome == Outcome::Filled {
+        let open = |dir: &OwnedFd| open_dir(dir.as_fd(), b".").map_err(Error::call("openat", b"/"));
+        patch.settle(b"", &open(root)?, Some(&open(layer)?))?;
+    }
     Ok(patch.outcome)
+}
+
+fn unnamed(need: &Need) -> Option<&[u8]> {
+    match need {
+        Need::Directory(path) => Some(path),
+        Need::Link { .. } => None,
+    }
 }
 
 /// Whether what the layer has in a directory is to be brought to another place.
@@ -128,10 +145,10 @@ impl Patch<'_> {
 
     /// A directory that no entry of the layer names: `from` in the layer, `to` in the image.
     fn implied(&mut self, from: &[u8], to: &[u8], content: Content) -> Result<(), Error> {
-        let below = if self.is_hidden(from)? { Child::Absent } else { self.lower.find(to)? };
+        let below = if self.is_hidden(from)? { Found::Absent } else { self.below.find(to)? };
         match below {
-            Child::Directory(_) => drop(self.directory(to)?),
-            Child::Other(dir, stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
+            Found::Directory(_) => drop(self.directory(to)?),
+            Found::Other(dir, stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                 let target = self.lower.resolve(to, LastLink::Follow)?;
                 if let Child::Other(..) = target.child {
                     return Err(Error::call("resolve", to)(Errno::NOTDIR));
@@ -147,7 +164,7 @@ impl Patch<'_> {
                 return self.bring(from, &target);
             }
             // Nothing is there, or a file that the directory hides: what the unpacker made is right.
-            Child::Other(..) | Child::Absent => {
+            Found::Other(..) | Found::Absent => {
                 if content == Content::Moves {
                     drop(self.directory(to)?);
                 }
@@ -250,52 +267,72 @@ impl Patch<'_> {
     }
 
     /// Gives the patch's directories their attributes, the deepest first: those that the layer states, else
-    /// those from below, else those of a directory that nobody names.
-    fn settle(&self, path: &[u8]) -> Result<(), Error> {
-        let Some(dir) = self.open(self.root, path)? else { return Ok(()) };
+    /// those from below, else those of a directory that nobody names. `own` is what the layer has there.
+    fn settle(&mut self, path: &[u8], dir: &OwnedFd, own: Option<&OwnedFd>) -> Result<(), Error> {
         for name in names_in(dir.as_fd()).map_err(Error::call("getdents64", path))? {
-            self.settle(&join(path, &name))?;
+            let told = || join(path, &name);
+            let child = match open_dir(dir.as_fd(), &name) {
+                Ok(child) => child,
+                Err(Errno::NOTDIR | Errno::LOOP) => continue,
+                Err(errno) => return Err(Error::call("openat", &told())(errno)),
+            };
+            let own = match own.map(|own| open_dir(own.as_fd(), &name)) {
+                None | Some(Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => None,
+                Some(found) => Some(found.map_err(Error::call("openat", &told()))?),
+            };
+            self.settle(&told(), &child, own.as_ref())?;
         }
         if path.is_empty() {
             // What the image's root is like stands in the records of its layers.
             return Ok(());
         }
         let brought = self.brought.iter().find(|(_, to)| to == path).map(|(from, _)| from.as_slice());
-        let implied = brought.is_none() && self.is_implied(path);
-        let stated = if implied { None } else { self.open(self.layer, brought.unwrap_or(path))? };
-        let below = match self.lower.find(path)? {
-            Child::Directory(merged) => merged.0.into_iter().next(),
-            Child::Other(..) | Child::Absent => None,
+        let brought = match brought {
+            Some(from) => self.open(self.layer, from)?,
+            None => None,
+        };
+        let stated = match &brought {
+            None if self.is_implied(path) => None,
+            None => own,
+            Some(_) => brought.as_ref(),
+        };
+        let below = match self.below.find(path)? {
+            Found::Directory(merged) => merged.0.first(),
+            Found::Other(..) | Found::Absent => None,
         };
         match stated.or(below) {
             Some(from) => {
                 let told = |(call, errno)| Error::call(call, path)(errno);
-                copy_attributes(&from, &dir, self.owners).map_err(told)
+                copy_attributes(from, dir, self.owners).map_err(told)
             }
             None => {
-                rustix::fs::fchmod(&dir, Mode::from_raw_mode(0o755)).map_err(Error::call("fchmod", path))?;
+                rustix::fs::fchmod(dir, Mode::from_raw_mode(0o755)).map_err(Error::call("fchmod", path))?;
                 let epoch = Timespec { tv_sec: 0, tv_nsec: 0 };
                 let times = Timestamps { last_access: epoch, last_modification: epoch };
-                rustix::fs::futimens(&dir, &times).map_err(Error::call("futimens", path))
+                rustix::fs::futimens(dir, &times).map_err(Error::call("futimens", path))
             }
         }
     }
 
     /// Whether the layer hides what is below this path, by an opaque directory above it.
-    fn is_hidden(&self, path: &[u8]) -> Result<bool, Error> {
-        let mut parent = split(path).0;
-        while !parent.is_empty() {
-            if let Some(dir) = self.open(self.layer, parent)?
-                && is_opaque(&dir).map_err(Error::call("fgetxattr", parent))?
-            {
-                return Ok(true);
-            }
-            parent = split(parent).0;
+    fn is_hidden(&mut self, path: &[u8]) -> Result<bool, Error> {
+        let parent = split(path).0;
+        if parent.is_empty() {
+            return Ok(false);
         }
-        Ok(false)
+        if let Some(known) = self.hidden.get(parent) {
+            return Ok(*known);
+        }
+        let hidden = self.is_hidden(parent)?
+            || match self.open(self.layer, parent)? {
+                Some(dir) => is_opaque(&dir).map_err(Error::call("fgetxattr", parent))?,
+                None => false,
+            };
+        self.hidden.insert(parent.to_vec(), hidden);
+        Ok(hidden)
     }
 
     fn is_implied(&self, path: &[u8]) -> bool {
-        self.needs.iter().any(|need| matches!(need, Need::Directory(at) if at == path))
+        self.unnamed.contains(path)
     }
 }

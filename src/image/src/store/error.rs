@@ -87,6 +87,14 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Error::Call { errno: Errno::NOSPC | Errno::DQUOT, .. })
+            || matches!(self, Error::Layer { why, .. } | Error::Patch { why, .. } if why.is_full())
+    }
+}
+
 impl From<ManifestError> for Error {
     fn from(error: ManifestError) -> Self {
         Error::Manifest(error)

@@ -62,11 +62,18 @@ impl Header {
     /// Takes a block that is not all zeros.
     pub(super) fn check(block: [u8; BLOCK]) -> Result<Header, TarError> {
         let expected = number(&block[148..156], "checksum").map_err(|_| TarError::Checksum)?;
-        let bytes = || block.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { b' ' } else { *b });
-        let sum: i64 = bytes().map(i64::from).sum();
+        // The field itself counts as spaces.
+        let spaces = 8 * i64::from(b' ');
+        let sum = |bytes: &[u8]| bytes.iter().map(|b| u32::from(*b)).sum::<u32>();
+        if expected == i64::from(sum(&block) - sum(&block[148..156])) + spaces {
+            return Ok(Header(block));
+        }
         // Some old writers summed signed characters.
-        let signed: i64 = bytes().map(|b| i64::from(b.cast_signed())).sum();
-        if expected == sum || expected == signed { Ok(Header(block)) } else { Err(TarError::Checksum) }
+        let signed = |bytes: &[u8]| bytes.iter().map(|b| i32::from(b.cast_signed())).sum::<i32>();
+        if expected == i64::from(signed(&block) - signed(&block[148..156])) + spaces {
+            return Ok(Header(block));
+        }
+        Err(TarError::Checksum)
     }
 
     pub(super) fn flag(&self) -> u8 {

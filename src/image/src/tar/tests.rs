@@ -147,6 +147,8 @@ fn what_is_broken_is_refused_and_what_is_short_is_known() {
     tar.file("a", &[7; 1000]);
     let good = tar.finish();
     assert_eq!(all(&good[..1536]).unwrap().len(), 1, "an archive may end without its zeros");
+    assert_eq!(all(&good[..1512]).unwrap().len(), 1, "and without the padding of its last body");
+    assert!(matches!(all(&good[..1511]), Err(TarError::Truncated)), "but not without its last byte");
     assert!(matches!(all(&good[..1000]), Err(TarError::Truncated)));
     assert!(matches!(all(&good[..100]), Err(TarError::Truncated)));
     let mut broken = good.clone();
@@ -164,6 +166,10 @@ fn what_is_broken_is_refused_and_what_is_short_is_known() {
     tar.pax(&[("uid", b"4294967295")]);
     tar.file("a", b"");
     assert_eq!(all(&tar.finish()).unwrap_err().to_string(), "tar entry \"a\": bad uid");
+    let mut tar = TarBuilder::default();
+    tar.pax(&[("size", b"18446744073709551615")]);
+    tar.file("a", b"");
+    assert_eq!(all(&tar.finish()).unwrap_err().to_string(), "tar entry \"a\": bad size");
 }
 
 proptest! {

@@ -59,7 +59,14 @@ impl Attributes {
 
     /// Sets all on an open file or directory.
     pub(super) fn set_on_fd(&self, tree: &mut Tree, fd: BorrowedFd<'_>, path: &[u8]) -> Result<(), Error> {
-        self.set_on_new(tree, fd, path, true)
+        self.set_on_new(tree, fd, path, true, Chmod::Yes)
+    }
+
+    /// The mode for open(2) to make the file with, when that is all there is to do about it. Set-id bits are not
+    /// for open(2), since chown(2) clears them, and who is not root sets attributes before the mode forbids it.
+    pub(super) fn mode_by_open(&self, tree: &Tree) -> Option<Mode> {
+        let plain = self.mode & !0o777 == 0 && self.mode & tree.masked == 0 && self.xattrs.is_empty();
+        plain.then(|| Mode::from_raw_mode(self.mode))
     }
 
     /// The same for a file just made; its owner is right already when no set-group-id directory and nobody
@@ -70,6 +77,7 @@ impl Attributes {
         fd: BorrowedFd<'_>,
         path: &[u8],
         inherits: bool,
+        chmod: Chmod,
     ) -> Result<(), Error> {
         let (uid, gid) = self.owner();
         if tree.options.owners == Owners::Recorded && (inherits || (self.uid, self.gid) != tree.ids) {
@@ -77,7 +85,9 @@ impl Attributes {
         }
         let set = |name: &[u8], value: &[u8]| rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty());
         self.set_xattrs(tree, path, Class::User, set)?;
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode)).map_err(Error::call("fchmod", path))?;
+        if chmod == Chmod::Yes {
+            rustix::fs::fchmod(fd, Mode::from_raw_mode(self.mode)).map_err(Error::call("fchmod", path))?;
+        }
         self.set_xattrs(tree, path, Class::Other, set)?;
         rustix::fs::futimens(fd, &times(self.mtime)).map_err(Error::call("futimens", path))
     }
@@ -162,7 +172,7 @@ enum Class {
     Other,
 }
 
-/// Whether there is a mode to set: symbolic links have none.
+/// Whether there is a mode to set: symbolic links have none, and some files have theirs since open(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Chmod {
     Yes,

@@ -3,11 +3,10 @@
 //! All members of a gzip stream and all frames of a zstd stream are read, skippable ones too: pigz -i,
 //! eStargz and zstd:chunked write many.
 
-use std::io::{self, BufReader, Chain, Cursor, Read};
-
-use flate2::bufread::MultiGzDecoder;
+use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
 
 use super::Error;
+use super::gzip::Gzip;
 
 /// How a stream is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +22,16 @@ pub enum Format {
 /// Bytes read from the source at a time.
 const BUFFER: usize = 128 << 10;
 
-type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, R>>;
+/// The stream with the bytes that were looked at put back.
+type Source<R> = Chain<Cursor<Vec<u8>>, R>;
 
 /// A stream as it was before compression.
-pub(crate) enum Decompressor<R: Read> {
-    Plain(Input<R>),
-    Gzip(Box<MultiGzDecoder<Input<R>>>),
-    Zstd(Box<zstd::Decoder<'static, Input<R>>>),
+pub struct Decompressor<R: Read>(Form<R>);
+
+enum Form<R: Read> {
+    Plain(BufReader<Source<R>>),
+    Gzip(Box<Gzip<Source<R>>>),
+    Zstd(Box<BufReader<zstd::Decoder<'static, BufReader<Source<R>>>>>),
 }
 
 fn sniff(head: &[u8]) -> Result<Format, Error> {
@@ -44,45 +46,66 @@ fn sniff(head: &[u8]) -> Result<Format, Error> {
 
 impl<R: Read> Decompressor<R> {
     /// Looks at the first bytes of a stream.
-    pub(crate) fn new(mut source: R) -> Result<Decompressor<R>, Error> {
+    pub fn new(mut source: R) -> Result<Decompressor<R>, Error> {
         let mut head = Vec::with_capacity(6);
         source.by_ref().take(6).read_to_end(&mut head).map_err(Error::Read)?;
         let format = sniff(&head)?;
-        let input = BufReader::with_capacity(BUFFER, Cursor::new(head).chain(source));
-        Ok(match format {
-            Format::Plain => Decompressor::Plain(input),
-            Format::Gzip => Decompressor::Gzip(Box::new(MultiGzDecoder::new(input))),
+        let source = Cursor::new(head).chain(source);
+        Ok(Decompressor(match format {
+            Format::Plain => Form::Plain(BufReader::with_capacity(BUFFER, source)),
+            Format::Gzip => Form::Gzip(Box::new(Gzip::with_capacity(BUFFER, source))),
             Format::Zstd => {
-                Decompressor::Zstd(Box::new(zstd::Decoder::with_buffer(input).map_err(Error::Read)?))
+                let source = BufReader::with_capacity(BUFFER, source);
+                let decoder = zstd::Decoder::with_buffer(source).map_err(Error::Read)?;
+                Form::Zstd(Box::new(BufReader::with_capacity(BUFFER, decoder)))
             }
-        })
+        }))
     }
 
-    pub(crate) fn format(&self) -> Format {
-        match self {
-            Decompressor::Plain(_) => Format::Plain,
-            Decompressor::Gzip(_) => Format::Gzip,
-            Decompressor::Zstd(_) => Format::Zstd,
+    /// How it is compressed.
+    pub fn format(&self) -> Format {
+        match &self.0 {
+            Form::Plain(_) => Format::Plain,
+            Form::Gzip(_) => Format::Gzip,
+            Form::Zstd(_) => Format::Zstd,
         }
     }
 
     /// What the stream is read from.
     pub(crate) fn source(&self) -> &R {
-        let input = match self {
-            Decompressor::Plain(input) => input,
-            Decompressor::Gzip(decoder) => decoder.get_ref(),
-            Decompressor::Zstd(decoder) => decoder.get_ref(),
+        let source = match &self.0 {
+            Form::Plain(input) => input.get_ref(),
+            Form::Gzip(decoder) => decoder.get_ref(),
+            Form::Zstd(decoder) => decoder.get_ref().get_ref().get_ref(),
         };
-        input.get_ref().get_ref().1
+        source.get_ref().1
+    }
+}
+
+impl<R: Read> BufRead for Decompressor<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        match &mut self.0 {
+            Form::Plain(input) => input.fill_buf(),
+            Form::Gzip(decoder) => decoder.fill_buf(),
+            Form::Zstd(decoder) => decoder.fill_buf(),
+        }
+    }
+
+    fn consume(&mut self, count: usize) {
+        match &mut self.0 {
+            Form::Plain(input) => input.consume(count),
+            Form::Gzip(decoder) => decoder.consume(count),
+            Form::Zstd(decoder) => decoder.consume(count),
+        }
     }
 }
 
 impl<R: Read> Read for Decompressor<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Decompressor::Plain(input) => input.read(buf),
-            Decompressor::Gzip(decoder) => decoder.read(buf),
-            Decompressor::Zstd(decoder) => decoder.read(buf),
+        match &mut self.0 {
+            Form::Plain(input) => input.read(buf),
+            Form::Gzip(decoder) => decoder.read(buf),
+            Form::Zstd(decoder) => decoder.read(buf),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! layer or in a lower one.
 
 use std::io::BufRead;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -57,14 +57,13 @@ fn root(tree: &mut Tree, entry: &Entry) -> Result<(), Error> {
 /// `.wh..wh..opq`: what lower layers have in the directory is gone, wherever in the layer this stands.
 fn opaque(tree: &mut Tree, parents: &[&[u8]], path: &[u8]) -> Result<(), Error> {
     if tree.is_overlay() {
-        let dir = clone(&tree.parent(parents)?.fd)?;
-        return tree.make_opaque(dir.as_fd(), path);
+        let parent = tree.parent(parents)?;
+        return tree.make_opaque(parent.fd.as_fd(), path);
     }
     let parent = tree.parent(parents)?;
-    let inode = parent.inode;
     let dir = remove::open_dir(parent.fd.as_fd(), b".").map_err(Error::call("openat", path))?;
-    tree.forget_parent();
-    let removed = remove::remove_lower_children(tree, dir.as_fd(), inode);
+    tree.forget_parents();
+    let removed = remove::remove_lower_children(tree, dir.as_fd(), parent.inode);
     removed.map(drop).map_err(Error::call("unlinkat", path))
 }
 
@@ -72,14 +71,14 @@ fn opaque(tree: &mut Tree, parents: &[&[u8]], path: &[u8]) -> Result<(), Error> 
 fn whiteout(tree: &mut Tree, place: &Place<'_>) -> Result<(), Error> {
     // The directory is made when it is missing, as containerd and umoci do.
     let parent = tree.parent(&place.parents)?;
-    let (dir, inode) = (clone(&parent.fd)?, parent.inode);
+    let dir = &parent.fd;
     if !tree.is_overlay() {
-        tree.forget_parent();
-        let removed = remove::remove_lower(tree, dir.as_fd(), inode, place.name);
+        tree.forget_parents();
+        let removed = remove::remove_lower(tree, dir.as_fd(), parent.inode, place.name);
         return removed.map(drop).map_err(Error::call("unlinkat", &place.path));
     }
     // Unprivileged since Linux 5.8.
-    let made = rustix::fs::mknodat(&dir, place.name, FileType::CharacterDevice, Mode::empty(), 0);
+    let made = rustix::fs::mknodat(dir, place.name, FileType::CharacterDevice, Mode::empty(), 0);
     match made {
         Ok(()) => Ok(()),
         // This layer made the name, and that stays: a directory just hides what is below it.
@@ -91,11 +90,6 @@ fn whiteout(tree: &mut Tree, place: &Place<'_>) -> Result<(), Error> {
     }
 }
 
-fn clone(fd: &OwnedFd) -> Result<OwnedFd, Error> {
-    fd.try_clone()
-        .map_err(|error| Error::call("dup", b"")(Errno::from_io_error(&error).unwrap_or(Errno::MFILE)))
-}
-
 /// Makes something at a place, after removing what is in its way.
 fn make<T>(
     tree: &mut Tree,
@@ -104,18 +98,17 @@ fn make<T>(
     create: impl Fn(&Parent) -> Result<T, Errno>,
 ) -> Result<T, Error> {
     let parent = tree.parent(&place.parents)?;
-    let inode = parent.inode;
-    let made = match create(parent) {
+    let made = match create(&parent) {
         Err(Errno::EXIST) => {
             remove::remove_all(parent.fd.as_fd(), place.name)
                 .map_err(Error::call("unlinkat", &place.path))?;
             // What was removed may be where the open parent was reached through.
-            tree.forget_parent();
-            create(tree.parent(&place.parents)?)
+            tree.forget_parents();
+            create(&*tree.parent(&place.parents)?)
         }
         other => other,
     };
-    tree.remember(inode, place.name);
+    tree.remember(parent.inode, place.name);
     made.map_err(Error::call(call, &place.path))
 }
 
@@ -139,13 +132,13 @@ fn directory(tree: &mut Tree, entry: &Entry, place: &Place<'_>) -> Result<(), Er
         Err(errno) => return Err(Error::call("mkdirat", &place.path)(errno)),
     }
     let parent = tree.parent(&place.parents)?;
-    let (at, inode) = (clone(&parent.fd)?, parent.inode);
-    tree.remember(inode, place.name);
-    let stat = rustix::fs::statat(&at, place.name, AtFlags::SYMLINK_NOFOLLOW)
+    tree.remember(parent.inode, place.name);
+    let stat = rustix::fs::statat(&parent.fd, place.name, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(Error::call("statat", &place.path))?;
     tree.state_directory(stat.st_ino, &place.path, Attributes::from(entry));
     if hides {
-        let dir = remove::open_dir(at.as_fd(), place.name).map_err(Error::call("openat", &place.path))?;
+        let dir =
+            remove::open_dir(parent.fd.as_fd(), place.name).map_err(Error::call("openat", &place.path))?;
         tree.make_opaque(dir.as_fd(), &place.path)?;
     }
     Ok(())
@@ -158,8 +151,11 @@ fn file<R: BufRead>(
     place: &Place<'_>,
 ) -> Result<(), Error> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let attributes = Attributes::from(entry);
+    let by_open = attributes.mode_by_open(tree);
+    let mode = by_open.unwrap_or(Mode::RUSR | Mode::WUSR);
     let (fd, inherits) = make(tree, place, "openat", |parent| {
-        let fd = rustix::fs::openat(&parent.fd, place.name, flags, Mode::RUSR | Mode::WUSR)?;
+        let fd = rustix::fs::openat(&parent.fd, place.name, flags, mode)?;
         Ok((fd, parent.setgid))
     })?;
     match &entry.segments {
@@ -171,7 +167,8 @@ fn file<R: BufRead>(
             rustix::fs::ftruncate(&fd, entry.size).map_err(Error::call("ftruncate", &place.path))?;
         }
     }
-    Attributes::from(entry).set_on_new(tree, fd.as_fd(), &place.path, inherits)
+    let chmod = if by_open.is_some() { Chmod::No } else { Chmod::Yes };
+    attributes.set_on_new(tree, fd.as_fd(), &place.path, inherits, chmod)
 }
 
 /// Writes the body from where the reader stands: all of it to the end, or a part to its place.
@@ -223,9 +220,9 @@ fn hard_link(tree: &mut Tree, entry: &Entry, place: &Place<'_>) -> Result<(), Er
             return Err(Error::call("linkat", &target)(Errno::NOENT));
         }
         // The target is in a lower layer. What this layer has of the name gives way now.
-        let parent = clone(&tree.parent(&place.parents)?.fd)?;
-        remove::remove_all(parent.as_fd(), place.name).map_err(Error::call("unlinkat", &place.path))?;
-        tree.forget_parent();
+        let parent = tree.parent(&place.parents)?;
+        remove::remove_all(parent.fd.as_fd(), place.name).map_err(Error::call("unlinkat", &place.path))?;
+        tree.forget_parents();
         tree.need_link(place.path.clone(), target);
         return Ok(());
     };
@@ -237,10 +234,9 @@ fn hard_link(tree: &mut Tree, entry: &Entry, place: &Place<'_>) -> Result<(), Er
     }
     let parent = tree.parent(&place.parents)?;
     let standing = rustix::fs::statat(&parent.fd, place.name, AtFlags::SYMLINK_NOFOLLOW);
-    let inode = parent.inode;
     if standing.is_ok_and(|standing| standing.st_ino == stat.st_ino) {
         // It is that file already, and to remove it first could remove the target.
-        tree.remember(inode, place.name);
+        tree.remember(parent.inode, place.name);
         return Ok(());
     }
     make(tree, place, "linkat", |parent| {

@@ -103,7 +103,15 @@ fn produce<R: Read>(
     loop {
         let mut buffer = spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
         buffer.clear();
-        decoder.by_ref().take(CHUNK as u64).read_to_end(&mut buffer).map_err(Error::Read)?;
+        while buffer.len() < CHUNK {
+            let made = decoder.fill_buf().map_err(Error::Read)?;
+            let count = made.len().min(CHUNK - buffer.len());
+            if count == 0 {
+                break;
+            }
+            buffer.extend_from_slice(&made[..count]);
+            decoder.consume(count);
+        }
         if buffer.is_empty() {
             break;
         }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -96,6 +97,9 @@ pub struct Applied {
     pub root_opaque: bool,
 }
 
+/// Directories that stay open, the last used first: a tar goes up and down a few of them.
+const MAX_OPEN: usize = 16;
+
 /// How many omissions are kept.
 pub const MAX_SKIPPED: usize = 64;
 
@@ -115,7 +119,9 @@ pub struct Tree {
     root_inode: u64,
     pub(super) options: Options,
     pub(super) ids: (u32, u32),
-    cached: Option<Parent>,
+    /// Mode bits that a new file may not get by open(2): the umask, or all where an ACL takes part.
+    pub(super) masked: u32,
+    open: Vec<Arc<Parent>>,
     /// Attributes that directories get at the end, by inode.
     pending: HashMap<u64, (Vec<u8>, Attributes)>,
     /// Directories that no entry of the layer names, by inode.
@@ -136,10 +142,11 @@ impl Tree {
         let stat = rustix::fs::fstat(&root).map_err(Error::call("fstat", b"/"))?;
         let mut tree = Tree {
             root_inode: stat.st_ino,
+            masked: masked_bits(&root),
             root,
             options,
             ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
-            cached: None,
+            open: Vec::new(),
             pending: HashMap::new(),
             implied: HashMap::new(),
             links: Vec::new(),
@@ -284,28 +291,44 @@ impl Tree {
     }
 
     /// The directory that these components lead to, made where it is missing.
-    pub(super) fn parent(&mut self, parts: &[&[u8]]) -> Result<&Parent, Error> {
+    pub(super) fn parent(&mut self, parts: &[&[u8]]) -> Result<Arc<Parent>, Error> {
         let path = parts.join(&b'/');
-        if self.cached.as_ref().is_none_or(|cached| cached.path != path) {
-            let fd = match self.open_in_root(&path, PLACE | OFlags::DIRECTORY) {
-                Ok(fd) => fd,
-                Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(parts)?,
-                Err(Errno::LOOP) => return Err(escape(&path, Escape::Loop)),
-                Err(errno) => return Err(Error::call("openat2", &path)(errno)),
-            };
-            self.cached = Some(Parent::of(fd, path)?);
+        if let Some(found) = self.is_open(&path) {
+            return Ok(found);
         }
-        self.cached.as_ref().ok_or(Error::Interrupted)
+        let fd = match self.open_in_root(&path, PLACE | OFlags::DIRECTORY) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => self.make_parents(parts)?,
+            Err(Errno::LOOP) => return Err(escape(&path, Escape::Loop)),
+            Err(errno) => return Err(Error::call("openat2", &path)(errno)),
+        };
+        self.keep_open(fd, path)
     }
 
     /// The directory that these components lead to, when there is one.
-    pub(super) fn existing(&self, parts: &[&[u8]]) -> Result<Option<Parent>, Error> {
+    pub(super) fn existing(&mut self, parts: &[&[u8]]) -> Result<Option<Arc<Parent>>, Error> {
         let path = parts.join(&b'/');
+        if let Some(found) = self.is_open(&path) {
+            return Ok(Some(found));
+        }
         match self.open_in_root(&path, PLACE | OFlags::DIRECTORY) {
-            Ok(fd) => Parent::of(fd, path).map(Some),
+            Ok(fd) => self.keep_open(fd, path).map(Some),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
             Err(errno) => Err(Error::call("openat2", &path)(errno)),
         }
+    }
+
+    fn is_open(&mut self, path: &[u8]) -> Option<Arc<Parent>> {
+        let at = self.open.iter().position(|parent| parent.path == path)?;
+        self.open[..=at].rotate_right(1);
+        self.open.first().cloned()
+    }
+
+    fn keep_open(&mut self, fd: OwnedFd, path: Vec<u8>) -> Result<Arc<Parent>, Error> {
+        let parent = Arc::new(Parent::of(fd, path)?);
+        self.open.truncate(MAX_OPEN - 1);
+        self.open.insert(0, parent.clone());
+        Ok(parent)
     }
 
     /// Walks by hand what openat2 did not find whole, and makes what is missing, as root and with mode 0755.
@@ -432,10 +455,23 @@ impl Tree {
         self.layers <= 1 || self.made.contains(&(parent, name.to_vec()))
     }
 
-    /// Forgets the open parent: something was removed, and it may have been that.
-    pub(super) fn forget_parent(&mut self) {
-        self.cached = None;
+    /// Forgets the open directories: something was removed, and it may have been what led to one.
+    pub(super) fn forget_parents(&mut self) {
+        self.open.clear();
     }
+}
+
+/// Which mode bits open(2) may leave out of what it is given: with a default ACL in the root, which all
+/// directories below inherit, any (umask(2), acl(5)). The umask is read without being set, since all threads
+/// share it.
+fn masked_bits(root: &OwnedFd) -> u32 {
+    match rustix::fs::fgetxattr(root, "system.posix_acl_default", &mut [][..] as &mut [u8]) {
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+        Ok(_) | Err(_) => return 0o777,
+    }
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    umask.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
 }
 
 fn inode_of(fd: &OwnedFd, path: &[u8]) -> Result<u64, Error> {

@@ -19,11 +19,17 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Says that a test cannot run here, as hack/test-count.sh reads it.
+pub fn skip(why: &str) {
+    let name = std::thread::current().name().unwrap_or_default().to_string();
+    eprintln!("skip: {name}: {why}");
+}
+
 /// Whether a program is there; if not, the test says that it is skipped.
 pub fn have(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
-        eprintln!("skipped: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     found
 }
