@@ -4,7 +4,7 @@ BIN = $(shell hack/build.sh --dir)
 # Where rustup puts cargo, which sudo and a fresh shell do not have in PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build install test test-unit test-e2e test-images test-engines test-gates lint bench demo clean
+.PHONY: build install test test-unit test-e2e test-images test-engines test-gates lint bench bench-images demo clean
 
 build: ; hack/build.sh creel creel-image
 
@@ -26,6 +26,9 @@ lint: ; hack/lint.sh
 
 # Options for the harness: make bench BENCH='--rounds 5 --peer crun-new=/opt/crun'
 bench: ; hack/bench.sh $(BENCH)
+
+# Pulls and second runs beside skopeo + umoci + runc, podman and containerd: make bench-images BENCH=ROUNDS
+bench-images: ; hack/bench-images.sh $(BENCH)
 
 demo: ; hack/demo.sh
 
