@@ -4,7 +4,7 @@ BIN = $(shell hack/build.sh --dir)
 # Where rustup puts cargo, which sudo and a fresh shell do not have in PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build install test test-unit test-e2e test-images test-engines test-gates lint bench fuzz demo clean
+.PHONY: build install test test-unit test-e2e test-images test-engines test-gates lint bench bench-images fuzz demo clean
 
 build: ; hack/build.sh creel creel-image
 
@@ -29,6 +29,9 @@ bench: ; hack/bench.sh $(BENCH)
 
 # FUZZ_SECONDS for each target, a minute if not said: make fuzz FUZZ='tar unpack'
 fuzz: ; hack/fuzz.sh $(FUZZ)
+
+# Pulls and second runs beside skopeo + umoci + runc, podman and containerd: make bench-images BENCH=ROUNDS
+bench-images: ; hack/bench-images.sh $(BENCH)
 
 demo: ; hack/demo.sh
 

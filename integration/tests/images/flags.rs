@@ -108,7 +108,7 @@ fn wrong_flags_are_refused_before_anything_is_pulled() {
         (&["-v", "/no/such/path:/x"], "/no/such/path"),
         (&["-m", "5x"], "unknown unit"),
         (&["-d", "-t"], "-d and -t"),
-        (&["--security-opt", "apparmor=x"], "unknown"),
+        (&["--security-opt", "systempaths=x"], "unknown"),
         (&["--pull", "sometimes"], "sometimes"),
         (&["--mount", "type=volume,dst=/x"], "named volumes"),
         (&["--entrypoint", "[x"], "--entrypoint"),

@@ -23,4 +23,7 @@ mod push;
 mod registry;
 mod resume;
 mod run;
+mod run_network;
+mod run_rootless;
+mod run_security;
 mod verify;

@@ -1,6 +1,6 @@
 //! The command line. Flags have the names that docker's and podman's users know.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -193,8 +193,26 @@ fn transfers() -> [Command; 2] {
     ]
 }
 
-/// All commands.
-pub fn command() -> Command {
+/// All commands, or [`RUN`] alone where that is the one: the other tables take time that every start of a
+/// container would pay.
+pub fn command_for(argv: &[OsString]) -> Command {
+    if subcommand_of(argv).is_some_and(|name| name == RUN) { base().subcommand(run()) } else { command() }
+}
+
+/// The first word that is neither a global option nor its value, as `creel` calls this program.
+fn subcommand_of(argv: &[OsString]) -> Option<&OsString> {
+    let mut words = argv.iter().skip(1);
+    loop {
+        let word = words.next()?;
+        match word.to_str() {
+            Some("--store" | "--runtime-arg" | "--state-root") => words.next().map(drop)?,
+            Some(text) if text.starts_with('-') => {}
+            _ => return Some(word),
+        }
+    }
+}
+
+fn base() -> Command {
     Command::new("creel-image")
         .bin_name("creel")
         .about("creel's commands around images")
@@ -203,6 +221,11 @@ pub fn command() -> Command {
         .arg(path("store", "directory of images and containers").global(true))
         .arg(list("runtime-arg", "WORD", "").hide(true))
         .arg(path("state-root", "").hide(true))
+}
+
+/// All commands.
+pub fn command() -> Command {
+    base()
         .subcommand(
             subcommand("pull", "fetch an image into the store")
                 .arg(image())
@@ -249,11 +272,6 @@ pub fn command() -> Command {
             subcommand("logout", "remove a stored credential")
                 .arg(registry())
                 .arg(path("authfile", "the only file to look for credentials in")),
-        )
-        .subcommand(
-            Command::new(RELEASE)
-                .hide(true)
-                .arg(Arg::new("directory").required(true).value_parser(value_parser!(PathBuf))),
         )
 }
 
@@ -320,13 +338,13 @@ fn run() -> Command {
             option("user", "USER[:GROUP]", "user and group, names or numbers").short('u'),
             option("entrypoint", "COMMAND", "replaces the image's; a JSON array, or one word"),
             option("hostname", "NAME", "host name of the container (default: its id)"),
-            option("network", "NETWORK", "none (default), host or the path of a network namespace")
+            option("network", "NETWORK", "none (default), host, pasta or the path of a network namespace")
                 .visible_alias("net"),
             switch("read-only", "mount the root read-only"),
             switch("privileged", "all capabilities and devices, nothing masked, no filter"),
             list("cap-add", "CAPABILITY", "add a capability"),
             list("cap-drop", "CAPABILITY", "drop a capability, or ALL"),
-            list("security-opt", "OPTION", "no-new-privileges, seccomp=unconfined or seccomp=FILE"),
+            list("security-opt", "OPTION", "no-new-privileges, seccomp=FILE, seccomp=unconfined, apparmor=PROFILE, systempaths=unconfined"),
             list("annotation", "KEY=VALUE", "add an annotation"),
             option("memory", "BYTES", "limit of memory; b, k, m and g are units").short('m'),
             option("cpus", "NUMBER", "limit of CPU time, such as 1.5"),

@@ -1,30 +1,28 @@
 //! The part of the store that belongs to a container, from before it runs until after it ended.
 //!
 //! creel-image is not there when the container ends: it has become `creel run`. So the container itself says
-//! what is to be done then: a poststop hook calls `creel-image release DIR`, whoever deletes the container.
+//! what is to be done then: a poststop hook calls `creel-image release DIR BUNDLE`, whoever deletes the container.
 //! The root is mounted in a mount namespace of this process and of the container alone, so that it goes with
 //! them whatever happens. What a killed runtime leaves is a directory, which the next command sweeps: it
-//! belongs to nobody when its lock is free and the runtime has no state of the container. The lock is held
-//! by an fd that stays open over execve(2) and closes when `creel run` ends.
+//! belongs to nobody when its lock is free and the runtime has no state of the container. The lock is on the
+//! bundle's directory, by an fd that stays open over execve(2) and closes when `creel run` ends.
 //!
-//! ```text
-//! containers.lock            shared while a container's directory is made, alone for the sweep
-//! containers/ID/alive        locked by who makes and runs the container
-//! containers/ID/state        link to the runtime's state of the container
-//! ```
+//! `containers.lock` is shared while a container's directory is made, and held alone for the sweep.
 
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::ArgMatches;
-use creel_image_lib::store::{Container, Image, Settings, Store};
+use creel_image_lib::mount::Writes;
+use creel_image_lib::store::{self, Container, Image, Places, Store};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
 use serde_json::{Value, json};
 
+use crate::run::{network, user_namespace};
 use crate::{cli, output};
 
 /// A container's directory that goes away again unless the runtime takes it over.
@@ -33,11 +31,11 @@ pub struct Made<'a> {
     /// The directory.
     pub container: Container,
     kept: bool,
-    _alive: OwnedFd,
+    alive: OwnedFd,
 }
 
-fn lock(path: &Path, operation: FlockOperation, inherited: OFlags) -> Result<Option<OwnedFd>> {
-    let flags = OFlags::RDWR | OFlags::CREATE | inherited;
+/// Opens and locks, unless another has the lock.
+fn lock(path: &Path, flags: OFlags, operation: FlockOperation) -> Result<Option<OwnedFd>> {
     let fd = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)
         .with_context(|| format!("open {}", path.display()))?;
     loop {
@@ -50,42 +48,58 @@ fn lock(path: &Path, operation: FlockOperation, inherited: OFlags) -> Result<Opt
     }
 }
 
-fn all_containers(store: &Store) -> PathBuf {
-    store.root().join("containers.lock")
+fn lock_all(store: &Store, operation: FlockOperation) -> Result<Option<OwnedFd>> {
+    let path = store.root().join("containers.lock");
+    lock(&path, OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC, operation)
+}
+
+/// The lock that says that a container's runtime lives.
+fn lock_directory(path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    lock(path, flags, FlockOperation::NonBlockingLockExclusive)
 }
 
 impl<'a> Made<'a> {
-    /// Makes the directory of a container, whose state the runtime will keep at `state`.
-    pub fn new(store: &'a Store, id: &str, image: &Image, state: &Path) -> Result<Made<'a>> {
-        let _making = lock(&all_containers(store), FlockOperation::LockShared, OFlags::CLOEXEC)?;
-        let container = store.make_container(id, image)?;
-        let path = container.path().join("alive");
-        // Not close-on-exec: `creel run` inherits it. The container does not, its runtime sees to that.
-        let alive = lock(&path, FlockOperation::NonBlockingLockExclusive, OFlags::empty());
-        let linked = std::os::unix::fs::symlink(state, container.path().join("state"));
-        match (alive, linked) {
-            (Ok(Some(alive)), Ok(())) => Ok(Made { store, container, kept: false, _alive: alive }),
-            (alive, linked) => {
+    /// Makes the directories of a container.
+    pub fn new(store: &'a Store, id: &str, image: &Image, places: Places) -> Result<Made<'a>> {
+        let _making = lock_all(store, FlockOperation::LockShared)?;
+        let container = store.make_container(id, image, places)?;
+        let bundle = &container.places().bundle;
+        match make_bundle(bundle).and_then(|()| lock_directory(bundle)) {
+            Ok(Some(alive)) => Ok(Made { store, container, kept: false, alive }),
+            other => {
                 store.remove_container(&container)?;
-                alive?;
-                linked.context("symlink")?;
-                bail!("{}: locked by another", path.display())
+                other?;
+                bail!("{}: locked by another", bundle.display())
             }
         }
     }
 
-    /// Mounts the root where only this process and what it becomes sees it.
-    pub fn mount(&self) -> Result<()> {
+    /// From here on, only this process and what it becomes see what is mounted.
+    pub fn enter_mounts(&self) -> Result<()> {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
         // Mounts of the machine still arrive; what is mounted from here on does not travel back.
         mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-            .context("mount(\"/\", rslave)")?;
-        Ok(self.container.mount()?)
+            .context("mount(\"/\", rslave)")
     }
 
-    /// Leaves the directory to the runtime and its hook.
-    pub fn keep(&mut self) {
+    /// Mounts the root.
+    pub fn mount(&mut self, writes: Writes) -> Result<()> {
+        match self.container.mount(writes) {
+            Err(store::Error::Mount(why)) if why.is_unavailable() => {
+                output::warning(&format!("{why}: the layers are copied for this container"));
+                Ok(self.container.copy_layers()?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Leaves the directory to the runtime and its hook. `creel run` inherits the lock; the container does not, its
+    /// runtime sees to that.
+    pub fn keep(&mut self) -> Result<()> {
+        rustix::io::fcntl_setfd(&self.alive, rustix::io::FdFlags::empty()).context("fcntl(F_SETFD)")?;
         self.kept = true;
+        Ok(())
     }
 
     /// Takes it back when the runtime could not be called.
@@ -97,10 +111,46 @@ impl<'a> Made<'a> {
 impl Drop for Made<'_> {
     fn drop(&mut self) {
         if !self.kept
-            && let Err(error) = self.store.remove_container(&self.container)
+            && let Err(error) =
+                remove(self.store.root(), self.container.path(), &self.container.places().bundle)
         {
-            output::warning(&format!("{}: {error}", self.container.path().display()));
+            output::warning(&format!("{error:#}"));
         }
+    }
+}
+
+/// Makes the bundle's directory, which a container of the same name may have left behind.
+fn make_bundle(path: &Path) -> Result<()> {
+    let make = || rustix::fs::mkdir(path, Mode::RWXU);
+    let made = match (make(), path.parent()) {
+        (Err(Errno::NOENT), Some(parent)) => {
+            std::fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
+            make()
+        }
+        (made, _) => made,
+    };
+    match made {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("mkdir {}", path.display())),
+    }
+}
+
+/// Removes what belongs to a container of the store at `root`.
+fn remove(root: &Path, container: &Path, bundle: &Path) -> Result<()> {
+    store::remove(root, container)?;
+    let netns = network::namespace(bundle);
+    if netns.exists() {
+        // In the mount namespace of the runtime it is a mount; elsewhere it is none (EINVAL).
+        match rustix::mount::unmount(&netns, UnmountFlags::DETACH) {
+            Ok(()) | Err(Errno::INVAL) => {}
+            Err(errno) => return Err(errno).with_context(|| format!("umount {}", netns.display())),
+        }
+    }
+    match std::fs::remove_dir_all(bundle) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| bundle.display().to_string())
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
@@ -109,27 +159,29 @@ pub fn hooks(container: &Container) -> Result<Value> {
     let own = std::env::current_exe().context("readlink /proc/self/exe")?;
     Ok(json!({"poststop": [{
         "path": own,
-        "args": ["creel-image", cli::RELEASE, container.path()],
+        "args": ["creel-image", cli::RELEASE, container.path(), container.places().bundle],
         "timeout": 60,
     }]}))
 }
 
-/// `creel-image release DIR`: removes what a container wrote, after it has ended.
-pub fn release_command(words: &ArgMatches) -> Result<()> {
-    let directory: PathBuf = cli::value(words, "directory").unwrap_or_default();
+/// `creel-image release DIR BUNDLE`: removes what a container wrote, after it has ended.
+pub fn release(words: &[OsString]) -> Result<()> {
     // The runtime writes the state to its hooks, which need not wait for a reader that is gone.
     std::io::stdin().lock().take(1 << 20).read_to_end(&mut Vec::new()).ok();
-    let (Some(id), Some(parent)) = (directory.file_name().and_then(|id| id.to_str()), directory.parent())
-    else {
-        bail!("{}: not the directory of a container", directory.display());
+    let [directory, bundle] = words else {
+        bail!("two directories are needed: of the store, and the bundle")
     };
-    let root =
-        parent.parent().filter(|root| parent.ends_with("containers") && root.join("store.json").is_file());
-    let Some(root) = root else { bail!("{}: not in a store", directory.display()) };
-    let store = Store::open(root, Settings::root())?;
-    match store.container(id)? {
-        Some(container) => Ok(store.remove_container(&container)?),
-        None => Ok(()),
+    let (directory, bundle) = (Path::new(directory), Path::new(bundle));
+    let root = directory.parent().filter(|parent| parent.ends_with("containers")).and_then(Path::parent);
+    match root.filter(|root| root.join("store.json").is_file()) {
+        Some(root) => {
+            // `creel delete` of an ordinary user: what the container wrote has ids of the user namespace.
+            if !rustix::process::geteuid().is_root() {
+                user_namespace::enter()?;
+            }
+            remove(root, directory, bundle)
+        }
+        None => bail!("{}: not the directory of a container in a store", directory.display()),
     }
 }
 
@@ -147,26 +199,28 @@ fn try_sweep(store: &Store) -> Result<()> {
     if entries.peek().is_none() {
         return Ok(());
     }
-    let Some(_alone) =
-        lock(&all_containers(store), FlockOperation::NonBlockingLockExclusive, OFlags::CLOEXEC)?
-    else {
-        return Ok(());
-    };
+    let Some(_alone) = lock_all(store, FlockOperation::NonBlockingLockExclusive)? else { return Ok(()) };
     for entry in entries {
-        let entry = entry.with_context(|| root.display().to_string())?;
-        let path = entry.path();
-        // The link is followed: it leads to nothing when the runtime has no such container.
-        if path.join("state").exists() {
+        let path = entry.with_context(|| root.display().to_string())?.path();
+        let id = path.file_name().and_then(|id| id.to_str()).unwrap_or_default();
+        // One without a record was cut by a power loss.
+        let Some(container) = store.container(id)? else {
+            store::remove(store.root(), &path)?;
             continue;
-        }
-        let Some(id) = entry.file_name().to_str().map(str::to_owned) else { continue };
-        let Some(container) = store.container(&id)? else { continue };
-        match lock(&path.join("alive"), FlockOperation::NonBlockingLockExclusive, OFlags::CLOEXEC) {
-            Ok(Some(_held)) => store.remove_container(&container)?,
-            Ok(None) => {}
-            // Its hook is faster.
-            Err(error) if !path.exists() => drop(error),
+        };
+        let Places { bundle, state } = container.places();
+        let _held = match lock_directory(bundle) {
+            Ok(Some(held)) => Some(held),
+            Ok(None) => continue,
+            // The machine was started again, or its hook is faster.
+            Err(error) if !bundle.exists() => {
+                drop(error);
+                None
+            }
             Err(error) => return Err(error),
+        };
+        if !state.exists() {
+            remove(store.root(), &path, bundle)?;
         }
     }
     Ok(())

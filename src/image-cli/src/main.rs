@@ -31,7 +31,7 @@ mod workers;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ArgMatches;
 
 /// Exit code of a wrong command line.
@@ -46,7 +46,10 @@ const RUN_FAILED: u8 = 125;
 
 fn main() -> ExitCode {
     let argv: Vec<OsString> = std::env::args_os().collect();
-    let matches = match cli::command().try_get_matches_from(&argv) {
+    if let Some(ended) = internal(&argv) {
+        return ended;
+    }
+    let matches = match cli::command_for(&argv).try_get_matches_from(&argv) {
         Ok(matches) => matches,
         Err(error) => return ExitCode::from(usage(&error, &argv)),
     };
@@ -65,6 +68,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// What creel-image calls itself for. The hook of a container that ended is called at each end of one, so nothing
+/// is made ready for it.
+fn internal(argv: &[OsString]) -> Option<ExitCode> {
+    let (name, words) = (argv.get(1)?.to_str()?, argv.get(2..)?);
+    let done = match name {
+        cli::RELEASE => container::release(words).context(name.to_owned()),
+        run::user_namespace::MAP_IDS => run::user_namespace::map_ids(words),
+        run::network::MAKE_NETWORK => run::network::make_network(words),
+        _ => return None,
+    };
+    Some(done.map_or_else(
+        |error| {
+            output::error(&format!("{error:#}"));
+            ExitCode::from(FAILED)
+        },
+        |()| ExitCode::SUCCESS,
+    ))
+}
+
 fn dispatch(globals: &ArgMatches, name: &str, words: &ArgMatches) -> Result<()> {
     match name {
         "pull" => pull::command(globals, words),
@@ -78,7 +100,6 @@ fn dispatch(globals: &ArgMatches, name: &str, words: &ArgMatches) -> Result<()> 
         "inspect" => images::inspect_source(globals, words),
         "login" => login::login(words),
         "logout" => login::logout(words),
-        cli::RELEASE => container::release_command(words),
         other => anyhow::bail!("unknown command {other:?}"),
     }
 }

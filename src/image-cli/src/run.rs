@@ -7,16 +7,19 @@
 mod command;
 mod flags;
 mod mounts;
+pub mod network;
+pub mod user_namespace;
 
 use std::fmt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, bail};
 use clap::ArgMatches;
-use creel_image_lib::runtime_config::{Run, runtime_config};
-use creel_image_lib::store::{Container, Image, Store};
+use creel_image_lib::mount::Writes;
+use creel_image_lib::runtime_config::{Network, Run, runtime_config};
+use creel_image_lib::store::{Container, Image, Places, Store};
 use serde_json::Value;
 
 use crate::container::{self, Made};
@@ -77,21 +80,41 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let runtime = setup::beside("creel")?;
     let wanted = Wanted::new(words, policy(words))?;
     let store = setup::store(globals)?;
-    let state = setup::state_root(globals).join(&options.id);
+    let state_root = setup::state_root(globals, &store);
+    let state = state_root.join(&options.id);
+    let bundle = setup::bundle_root(&state_root).join(&options.id);
     if state.exists() {
         bail!("the name {:?} is in use; \"creel delete {}\" frees it", options.id, options.id);
     }
     let image = pull::pull(&store, &wanted)?;
-    let mut made = Made::new(&store, &options.id, &image, &state)?;
+    let mut made = Made::new(&store, &options.id, &image, Places { bundle, state })?;
     flags::names(words, &options.id, &mut run);
-    mounts::provide_network_files(made.container.path(), &mut run)?;
-    bundle(&store, &image, &made.container, &run)?;
-    made.mount()?;
-    command::check(&made.container, &run)?;
+    run.within = user_namespace::maps()?;
+    let bundle = made.container.places().bundle.clone();
+    network::provide_files(&bundle, &mut run)?;
+    made.enter_mounts()?;
+    if let Network::Made(path) = &mut run.network {
+        *path = network::namespace(&bundle).display().to_string();
+        network::start_pasta(&bundle)?;
+    }
+    made.mount(if options.keep { Writes::Durable } else { Writes::Volatile })?;
+    let config = write_bundle(&store, &image, &made.container, &run)?;
+    command::check(made.container.rootfs(), &config, &run)?;
     let mut call = Command::new(runtime);
-    call.args(cli::values(globals, "runtime-arg")).arg("run").arg("--bundle").arg(made.container.path());
+    call.args(cli::values(globals, "runtime-arg"))
+        .arg("--root")
+        .arg(&state_root)
+        .arg("run")
+        .arg("--bundle")
+        .arg(&bundle);
     if options.detach {
         call.arg("--detach");
+        if state_root.starts_with(store.root()) {
+            let root = state_root.display();
+            output::warning(&format!(
+                "XDG_RUNTIME_DIR is not set: \"creel --root {root}\" finds the container"
+            ));
+        }
         output::write(&format!("{}\n", options.id))?;
     }
     if options.keep {
@@ -104,7 +127,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         call.stdin(Stdio::null());
     }
     call.arg(&options.id);
-    made.keep();
+    made.keep()?;
     let error = call.exec();
     made.take_back();
     Err(Error::from(error).context("execve creel"))
@@ -120,14 +143,18 @@ fn policy(words: &ArgMatches) -> Policy {
 }
 
 /// Writes config.json.
-fn bundle(store: &Store, image: &Image, container: &Container, run: &Run) -> Result<()> {
+fn write_bundle(store: &Store, image: &Image, container: &Container, run: &Run) -> Result<Value> {
     let config = store.config(image)?;
-    let mut value = runtime_config(&config, run, &store.users(image)?, "rootfs")?;
+    let rootfs = container.rootfs();
+    let rootfs = rootfs.to_str().with_context(|| format!("{} is not UTF-8", rootfs.display()))?;
+    let mut value = runtime_config(&config, run, &store.users(image)?, rootfs)?;
     value["hooks"] = container::hooks(container)?;
     if run.privileged || run.cap_add.iter().any(|name| name.eq_ignore_ascii_case("all")) {
         keep_held_capabilities(&mut value["process"]["capabilities"])?;
     }
-    write_json(&container.path().join("config.json"), &value)
+    let path = container.places().bundle.join("config.json");
+    std::fs::write(&path, serde_json::to_vec(&value)?).with_context(|| path.display().to_string())?;
+    Ok(value)
 }
 
 /// "All" are those that this process has: a container of a container cannot have more, and capset(2) would
@@ -141,8 +168,4 @@ fn keep_held_capabilities(sets: &mut Value) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<()> {
-    std::fs::write(path, serde_json::to_vec(value)?).with_context(|| path.display().to_string())
 }

@@ -6,14 +6,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
 use creel_image_lib::store::{Settings, Store, default_root};
 
+use crate::run::user_namespace;
 use crate::{cli, container, output};
 
 /// Opens the store, and takes away what containers left that ended without a word.
 pub fn store(globals: &ArgMatches) -> Result<Store> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("images are unpacked and run by root so far; run it with sudo");
-    }
-    let store = Store::open(&store_root(globals)?, Settings::root())?;
+    // Before that, since the user is root afterwards.
+    let root = store_root(globals)?;
+    let settings = user_namespace::enter()?;
+    let store = Store::open(&root, settings)?;
     container::sweep(&store);
     Ok(store)
 }
@@ -45,7 +46,20 @@ pub fn beside(name: &str) -> Result<PathBuf> {
     if path.is_file() { Ok(path) } else { Err(anyhow!("no {name} beside {}; install both", own.display())) }
 }
 
-/// Where the runtime keeps the state of containers.
-pub fn state_root(globals: &ArgMatches) -> PathBuf {
-    cli::value::<PathBuf>(globals, "state-root").unwrap_or_else(|| Path::new("/run/creel").to_owned())
+/// Where bundles are made: beside the state, which lies on a tmpfs.
+pub fn bundle_root(state_root: &Path) -> PathBuf {
+    let mut name = state_root.as_os_str().to_owned();
+    name.push("-bundles");
+    PathBuf::from(name)
+}
+
+/// What `creel` says where XDG_RUNTIME_DIR is not set: a directory that is root's.
+const OF_ROOT: &str = "/run/creel";
+
+/// Where the runtime keeps the state of containers: where `creel` says, or, for a user who may not write there, in
+/// the store.
+pub fn state_root(globals: &ArgMatches, store: &Store) -> PathBuf {
+    let told = cli::value::<PathBuf>(globals, "state-root").unwrap_or_else(|| PathBuf::from(OF_ROOT));
+    let denied = told == Path::new(OF_ROOT) && store.settings() != Settings::root();
+    if denied { store.root().join("run") } else { told }
 }

@@ -4,14 +4,16 @@
 //! page that mount(2) has for its options. Older kernels get all layers in that page, by the short names that
 //! open directories have below /proc.
 
+pub(crate) mod flat;
+
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
@@ -47,9 +49,10 @@ impl Error {
         move |errno| Error::Call { call, what, errno }
     }
 
-    /// Whether it is for want of privileges: CAP_SYS_ADMIN in the user namespace of the mount namespace.
-    pub fn is_permission(&self) -> bool {
-        matches!(self, Error::Call { errno: Errno::PERM | Errno::ACCESS, .. })
+    /// Whether this kernel mounts no overlay here: it has none, or not for user namespaces.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Error::Call { call: "fsopen" | "fsconfig_create", errno, .. }
+            if [Errno::PERM, Errno::ACCESS, Errno::NODEV].contains(errno))
     }
 }
 
@@ -78,6 +81,18 @@ pub struct Overlay<'a> {
     pub work: &'a Path,
     /// Whether the layers were written with `user.overlay.*`.
     pub user_xattrs: bool,
+    /// What becomes of changes when the machine stops.
+    pub writes: Writes,
+}
+
+/// Whether what is written to a root has to outlast the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// It is synced as any file system is.
+    Durable,
+    /// It goes with the container. overlayfs then passes no sync on (`volatile`, Linux 5.10): without it the
+    /// unmount alone syncs the whole file system that the upper directory is on.
+    Volatile,
 }
 
 fn open_place(path: &Path) -> Result<OwnedFd, Error> {
@@ -114,6 +129,9 @@ impl Overlay<'_> {
         if self.user_xattrs {
             fsconfig_set_flag(context.as_fd(), "userxattr").map_err(Error::call("fsconfig", "userxattr"))?;
         }
+        if self.writes == Writes::Volatile {
+            fsconfig_set_flag(context.as_fd(), "volatile").map_err(Error::call("fsconfig", "volatile"))?;
+        }
         let stacked = || format!("overlay of {} layers", self.lowers.len());
         fsconfig_create(context.as_fd()).map_err(Error::call("fsconfig_create", stacked()))?;
         fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
@@ -130,6 +148,9 @@ impl Overlay<'_> {
         let mut options = format!("lowerdir={},upperdir={},workdir={}", lowers.join(":"), own[0], own[1]);
         if self.user_xattrs {
             options.push_str(",userxattr");
+        }
+        if self.writes == Writes::Volatile {
+            options.push_str(",volatile");
         }
         let options = std::ffi::CString::new(options).map_err(|_| Error::NoLayers)?;
         rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str()))
@@ -157,19 +178,4 @@ fn set_path(context: &OwnedFd, key: &'static str, path: &Path, held: &mut Vec<Ow
     };
     fsconfig_set_string(context.as_fd(), key, value.as_path())
         .map_err(Error::call("fsconfig", format_args!("{key}, {:?}", path)))
-}
-
-/// Takes a root away again. What still uses it keeps it until it ends. What is no mount is left alone.
-pub fn unmount(target: &Path) -> Result<(), Error> {
-    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let mounted = match statx(CWD, target, flags, StatxFlags::empty()) {
-        Ok(found) => found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
-        Err(Errno::NOENT) => false,
-        Err(errno) => return Err(Error::call("statx", target.display())(errno)),
-    };
-    if !mounted {
-        return Ok(());
-    }
-    rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
-        .map_err(Error::call("umount2", target.display()))
 }

@@ -7,6 +7,7 @@
 mod capabilities;
 mod mounts;
 mod seccomp;
+mod seccomp_profile;
 mod seccomp_table;
 mod users;
 
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::config::ImageConfig;
 use capabilities::Start;
+use seccomp_profile::Facts;
 pub use users::{Databases, Missing, User};
 
 /// Why there is no config.json.
@@ -37,6 +39,10 @@ pub enum Error {
     NoValue(String),
     /// A mount's destination is not absolute.
     RelativeMount(String),
+    /// What is wrong with the user's seccomp profile.
+    Seccomp(String),
+    /// An id that the user namespace does not have.
+    NotMapped(User),
 }
 
 impl fmt::Display for Error {
@@ -46,6 +52,12 @@ impl fmt::Display for Error {
             Error::NoUser { kind, name } => write!(f, "the image has no {kind} {name:?}"),
             Error::NoCapability(name) => write!(f, "{name:?} is not a capability"),
             Error::NoValue(name) => write!(f, "{name:?} is not NAME=value"),
+            Error::Seccomp(why) => write!(f, "the seccomp profile: {why}"),
+            Error::NotMapped(user) => write!(
+                f,
+                "user {}:{} is not in your user namespace; ranges in /etc/subuid and /etc/subgid give you more ids",
+                user.uid, user.gid
+            ),
             Error::RelativeMount(path) => write!(f, "mount destination {path:?} is not absolute"),
         }
     }
@@ -63,6 +75,8 @@ pub enum Network {
     Host,
     /// That of a namespace file.
     Path(String),
+    /// That of a namespace file, made for this container alone.
+    Made(String),
 }
 
 /// Which system calls a container may make.
@@ -73,8 +87,13 @@ pub enum Seccomp {
     Default,
     /// All.
     Unconfined,
-    /// A `linux.seccomp` of the user's.
-    Profile(Value),
+    /// A profile of the user's, with or without the conditions of Docker's format.
+    Profile {
+        /// The profile.
+        profile: Value,
+        /// The kernel that the conditions are about, the first two numbers of its version.
+        kernel: (u32, u32),
+    },
 }
 
 /// What becomes of the image's volumes.
@@ -98,6 +117,12 @@ pub struct IdRange {
     pub size: u32,
 }
 
+impl IdRange {
+    fn has(&self, id: u32) -> bool {
+        id.checked_sub(self.container).is_some_and(|offset| offset < self.size)
+    }
+}
+
 /// The maps of a user namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct IdMaps {
@@ -108,10 +133,22 @@ pub struct IdMaps {
 }
 
 impl IdMaps {
+    fn maps_uid(&self, uid: u32) -> bool {
+        self.uids.iter().any(|range| range.has(uid))
+    }
+
+    /// The last of the groups that are mapped without a gap, from 0 on.
+    fn last_gid(&self) -> u32 {
+        let mut ranges = self.gids.clone();
+        ranges.sort_by_key(|range| range.container);
+        let next = ranges.iter().fold(0u32, |next, range| {
+            if range.container == next { next.saturating_add(range.size) } else { next }
+        });
+        next.saturating_sub(1)
+    }
+
     fn maps_gid(&self, gid: u32) -> bool {
-        self.gids
-            .iter()
-            .any(|range| gid.checked_sub(range.container).is_some_and(|offset| offset < range.size))
+        self.gids.iter().any(|range| range.has(gid))
     }
 }
 
@@ -171,10 +208,14 @@ pub struct Run {
     pub seccomp: Seccomp,
     /// Whether execve(2) may give no new privileges.
     pub no_new_privileges: bool,
+    /// Whether nothing of /proc and /sys is masked or read-only.
+    pub unmasked: bool,
+    /// AppArmor profile, which the machine has.
+    pub apparmor: Option<String>,
     /// Volumes of the image.
     pub volumes: Volumes,
-    /// Maps of a user namespace, if there is to be one.
-    pub id_maps: Option<IdMaps>,
+    /// Maps of the user namespace that the runtime is in, if it is not the first one.
+    pub within: Option<IdMaps>,
     /// `linux.cgroupsPath`.
     pub cgroups_path: Option<String>,
 }
@@ -187,7 +228,13 @@ const CPU_PERIOD: u64 = 100_000;
 
 /// Makes config.json. `root` is the path of the root file system, absolute or below the bundle.
 pub fn runtime_config(image: &ImageConfig, run: &Run, users: &Databases, root: &str) -> Result<Value, Error> {
-    let user = users.resolve(run.user.as_deref().unwrap_or(&image.config.user))?;
+    let mut user = users.resolve(run.user.as_deref().unwrap_or(&image.config.user))?;
+    if let Some(maps) = &run.within {
+        if !maps.maps_uid(user.uid) || !maps.maps_gid(user.gid) {
+            return Err(Error::NotMapped(user));
+        }
+        user.additional_gids.retain(|gid| maps.maps_gid(*gid));
+    }
     let start = if run.privileged { Start::All } else { Start::Default };
     let capabilities = capabilities::capabilities(start, &run.cap_add, &run.cap_drop)?;
     let mut config = json!({
@@ -196,7 +243,7 @@ pub fn runtime_config(image: &ImageConfig, run: &Run, users: &Databases, root: &
         "process": process(image, run, &user, &capabilities)?,
         "mounts": all_mounts(image, run)?,
         "annotations": annotations(image, run),
-        "linux": linux(image, run, &capabilities),
+        "linux": linux(image, run, &capabilities)?,
     });
     if let Some(hostname) = &run.hostname {
         config["hostname"] = json!(hostname);
@@ -230,6 +277,9 @@ fn process(image: &ImageConfig, run: &Run, user: &User, capabilities: &[&str]) -
         },
         "noNewPrivileges": run.no_new_privileges,
     });
+    if let Some(profile) = &run.apparmor {
+        process["apparmorProfile"] = json!(profile);
+    }
     if !user.additional_gids.is_empty() {
         process["user"]["additionalGids"] = json!(user.additional_gids);
     }
@@ -334,28 +384,23 @@ fn annotations(image: &ImageConfig, run: &Run) -> BTreeMap<String, String> {
     found
 }
 
-fn linux(image: &ImageConfig, run: &Run, capabilities: &[&str]) -> Value {
+fn linux(image: &ImageConfig, run: &Run, capabilities: &[&str]) -> Result<Value, Error> {
     let mut namespaces: Vec<Value> =
         ["mount", "uts", "ipc", "pid", "cgroup"].map(|kind| json!({"type": kind})).to_vec();
     match &run.network {
         Network::Own => namespaces.push(json!({"type": "network"})),
-        Network::Path(path) => namespaces.push(json!({"type": "network", "path": path})),
+        Network::Path(path) | Network::Made(path) => {
+            namespaces.push(json!({"type": "network", "path": path}))
+        }
         Network::Host => {}
     }
     let mut linux = json!({ "resources": resources(run) });
-    if let Some(maps) = &run.id_maps {
-        namespaces.push(json!({"type": "user"}));
-        let map = |ranges: &[IdRange]| -> Vec<Value> {
-            let value = |range: &IdRange| json!({"containerID": range.container, "hostID": range.host, "size": range.size});
-            ranges.iter().map(value).collect()
-        };
-        linux["uidMappings"] = json!(map(&maps.uids));
-        linux["gidMappings"] = json!(map(&maps.gids));
-    } else if run.network == Network::Own {
+    if matches!(run.network, Network::Own | Network::Made(_)) {
         // As in Docker: low ports and ping need no capability inside.
         linux["sysctl"] = json!({
             "net.ipv4.ip_unprivileged_port_start": "0",
-            "net.ipv4.ping_group_range": "0 2147483647",
+            // The kernel takes only groups that are mapped.
+            "net.ipv4.ping_group_range": format!("0 {}", run.within.as_ref().map_or(i32::MAX as u32, IdMaps::last_gid)),
         });
     }
     linux["namespaces"] = json!(namespaces);
@@ -365,25 +410,28 @@ fn linux(image: &ImageConfig, run: &Run, capabilities: &[&str]) -> Value {
     if let Some(path) = &run.cgroups_path {
         linux["cgroupsPath"] = json!(path);
     }
-    if !run.privileged {
+    if !run.privileged && !run.unmasked {
         linux["maskedPaths"] = json!(mounts::MASKED);
         linux["readonlyPaths"] = json!(mounts::READ_ONLY);
     }
+    let architecture = image.platform().architecture;
     match &run.seccomp {
         Seccomp::Default if !run.privileged => {
-            let architecture = image.platform().architecture;
             linux["seccomp"] = seccomp::default_profile(capabilities, &architecture);
         }
-        Seccomp::Profile(profile) => linux["seccomp"] = profile.clone(),
+        Seccomp::Profile { profile, kernel } => {
+            let facts = Facts { capabilities, architecture: &architecture, kernel: *kernel };
+            linux["seccomp"] = seccomp_profile::resolve(profile, facts).map_err(Error::Seccomp)?;
+        }
         Seccomp::Default | Seccomp::Unconfined => {}
     }
-    linux
+    Ok(linux)
 }
 
 fn resources(run: &Run) -> Value {
     let mut resources = json!({});
     // A user namespace cannot load device rules; what it can open, the kernel decides.
-    if run.id_maps.is_none() {
+    if run.within.is_none() {
         resources["devices"] = json!(mounts::device_rules(run));
     }
     if let Some(limit) = run.memory {

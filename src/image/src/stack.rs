@@ -62,6 +62,11 @@ impl Merged {
         Merged(roots)
     }
 
+    /// The directory whose attributes are shown.
+    pub(crate) fn top(&self) -> Option<&OwnedFd> {
+        self.0.first()
+    }
+
     fn again(&self) -> Result<Merged, Errno> {
         Ok(Merged(self.0.iter().map(dup).collect::<Result<_, _>>()?))
     }

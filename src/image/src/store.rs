@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use containers::Container;
+pub use containers::{Container, Places, remove};
 pub use error::Error;
 pub use images::{Image, Named};
 pub use kept::Record;

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use common::{choose, have, is_root, layer, listing, write_layout};
 use creel_image_lib::layout::Layout;
-use creel_image_lib::mount::{Error, MAX_LAYERS, Overlay};
-use creel_image_lib::store::{Blob, Layer, Settings, Store};
+use creel_image_lib::mount::{Error, MAX_LAYERS, Overlay, Writes};
+use creel_image_lib::store::{Blob, Layer, Places, Settings, Store};
 use creel_image_lib::unpack::{Devices, Expected, Form, Limits, Options, Owners, Tree, unpack_layer};
 
 const SCRATCH: &str = "CREEL_TEST_SCRATCH";
@@ -66,9 +66,10 @@ fn child() {
     }
     let image = store.add_image(&chosen.digest, &chosen.bytes, &config_bytes).unwrap();
     assert_eq!(image.lowers.len(), chosen.manifest.layers.len() + 1, "the upper layer needs a patch");
-    let container = store.make_container("c", &image).unwrap();
-    container.mount().unwrap();
-    let (mut shown, expected) = (listing(&container.rootfs()), listing(&flat));
+    let places = || Places { bundle: scratch.join("bundle"), state: scratch.join("state") };
+    let container = store.make_container("c", &image, places()).unwrap();
+    container.mount(Writes::Volatile).unwrap();
+    let (mut shown, expected) = (listing(container.rootfs()), listing(&flat));
     // The snapshot's own name of what a patch brings behind a link counts as a link.
     let brought = shown.get_mut(Path::new("usr/lib/new")).unwrap();
     *brought = brought.replacen(" 2 {}", " 1 {}", 1);
@@ -80,12 +81,14 @@ fn child() {
     assert!(container.path().join("upper/written").exists());
     store.remove_container(&container).unwrap();
     assert!(!container.path().exists());
-    let container = store.make_container("old", &image).unwrap();
+    let container = store.make_container("old", &image, places()).unwrap();
     let lowers: Vec<PathBuf> = image.lowers.iter().map(|lower| store.root().join(lower)).collect();
     let (upper, work) = (container.path().join("upper"), container.path().join("work"));
-    let overlay = Overlay { lowers: &lowers, upper: &upper, work: &work, user_xattrs: false };
-    overlay.mount_by_page(&container.rootfs()).unwrap();
-    assert_eq!(listing(&container.rootfs()).len(), expected.len());
+    let overlay =
+        Overlay { lowers: &lowers, upper: &upper, work: &work, user_xattrs: false, writes: Writes::Durable };
+    std::fs::create_dir_all(container.rootfs()).unwrap();
+    overlay.mount_by_page(container.rootfs()).unwrap();
+    assert_eq!(listing(container.rootfs()).len(), expected.len());
     store.remove_container(&container).unwrap();
     std::fs::write(scratch.join("mounted"), "").unwrap();
 }
@@ -129,7 +132,8 @@ fn a_mounted_image_is_the_flat_tree() {
 fn stacks_beyond_overlayfs_are_refused_by_number() {
     let lowers = vec![PathBuf::from("/"); MAX_LAYERS + 1];
     let none = Path::new("/nonexistent");
-    let overlay = |lowers| Overlay { lowers, upper: none, work: none, user_xattrs: false };
+    let overlay =
+        |lowers| Overlay { lowers, upper: none, work: none, user_xattrs: false, writes: Writes::Durable };
     assert!(matches!(overlay(&lowers).detached(), Err(Error::TooMany(501))));
     assert!(matches!(overlay(&[]).detached(), Err(Error::NoLayers)));
 }

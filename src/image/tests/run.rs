@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{choose, have, is_root, layer, write_layout};
 use creel_image_lib::layout::Layout;
 use creel_image_lib::runtime_config::{Run, runtime_config};
-use creel_image_lib::store::{Blob, Layer, Settings, Store};
+use creel_image_lib::store::{Blob, Layer, Places, Settings, Store};
 use creel_image_lib::unpack::Limits;
 
 const SCRATCH: &str = "CREEL_TEST_SCRATCH";
@@ -31,8 +31,12 @@ fn child() {
     }
     let image = store.add_image(&chosen.digest, &chosen.bytes, &config_bytes).unwrap();
     let id = format!("creel-image-{}", std::process::id());
-    let container = store.make_container(&id, &image).unwrap();
-    container.mount().unwrap();
+    let container = store
+        .make_container(&id, &image, Places { bundle: scratch.join("bundle"), state: scratch.join("state") })
+        .unwrap();
+    let bundle = container.places().bundle.clone();
+    std::fs::create_dir(&bundle).unwrap();
+    container.mount(creel_image_lib::mount::Writes::Volatile).unwrap();
     let script = "id -u; id -G; pwd; echo $HOME $A; cat /proc/self/status | grep -E 'CapBnd|Seccomp:'; ls /proc/acpi; \
         unshare -U true 2>&1 || echo refused; echo x > /written && echo writes; echo y > /proc/sys/kernel/hostname || echo kept";
     let run = Run {
@@ -43,14 +47,16 @@ fn child() {
         cgroups_path: Some(format!("/{id}")),
         ..Run::default()
     };
-    let value = runtime_config(&config, &run, &store.users(&image).unwrap(), "rootfs").unwrap();
-    std::fs::write(container.path().join("config.json"), value.to_string()).unwrap();
+    let value =
+        runtime_config(&config, &run, &store.users(&image).unwrap(), container.rootfs().to_str().unwrap())
+            .unwrap();
+    std::fs::write(bundle.join("config.json"), value.to_string()).unwrap();
     let state = scratch.join("state");
     let output = Command::new("runc")
         .arg("--root")
         .arg(&state)
         .args(["run", "--bundle"])
-        .arg(container.path())
+        .arg(&bundle)
         .arg(&id)
         .output()
         .unwrap();

@@ -228,6 +228,8 @@ mod tests {
             attr: None,
             recursive: None,
             propagation: Vec::new(),
+            taken_back: 0,
+            nofollow: false,
         }
     }
 

@@ -4,7 +4,6 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use creel_image_lib::runtime_config::Run;
-use creel_image_lib::store::Container;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde_json::Value;
@@ -25,10 +24,7 @@ enum Found {
 
 /// Looks for the command in the mounted root, by the PATH and working directory of config.json. Mounts of the
 /// user may bring it: then only the runtime knows.
-pub fn check(container: &Container, run: &Run) -> Result<()> {
-    let path = container.path().join("config.json");
-    let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    let config: Value = serde_json::from_slice(&text).with_context(|| path.display().to_string())?;
+pub fn check(root: &Path, config: &Value, run: &Run) -> Result<()> {
     let process = &config["process"];
     let command = process["args"][0].as_str().unwrap_or_default();
     let cwd = process["cwd"].as_str().unwrap_or("/");
@@ -38,12 +34,11 @@ pub fn check(container: &Container, run: &Run) -> Result<()> {
     if run.mounts.iter().any(|mount| own(&mount.destination)) {
         return Ok(());
     }
-    let root = container.rootfs();
     let found: Vec<Found> = if command.contains('/') {
-        vec![look(&root, &format!("{cwd}/{command}"), command.starts_with('/').then_some(command))?]
+        vec![look(root, &format!("{cwd}/{command}"), command.starts_with('/').then_some(command))?]
     } else {
         let directories = search.unwrap_or_default().split(':').filter(|dir| !dir.is_empty());
-        directories.map(|dir| look(&root, &format!("{dir}/{command}"), None)).collect::<Result<_>>()?
+        directories.map(|dir| look(root, &format!("{dir}/{command}"), None)).collect::<Result<_>>()?
     };
     if found.contains(&Found::Executable) {
         return Ok(());

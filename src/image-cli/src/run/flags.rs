@@ -5,9 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
 use creel_image_lib::runtime_config::{Network, Run, Seccomp};
-use serde_json::Value;
 
-use super::mounts;
+use super::{mounts, network};
 use crate::cli;
 
 /// Reads all flags. Host name and id come later.
@@ -22,8 +21,8 @@ pub fn read(words: &ArgMatches) -> Result<Run> {
         terminal: cli::flag(words, "tty"),
         read_only: cli::flag(words, "read-only"),
         privileged: cli::flag(words, "privileged"),
-        cap_add: cli::values(words, "cap-add"),
-        cap_drop: cli::values(words, "cap-drop"),
+        cap_add: names_of(words, "cap-add"),
+        cap_drop: names_of(words, "cap-drop"),
         mounts: mounts::read(words)?,
         memory: text("memory")
             .map(|text| bytes(&text).with_context(|| format!("--memory {text}")))
@@ -32,7 +31,7 @@ pub fn read(words: &ArgMatches) -> Result<Run> {
             .map(|text| millicpus(&text).with_context(|| format!("--cpus {text}")))
             .transpose()?,
         pids_limit: pids(text("pids-limit"))?,
-        network: network(text("network"))?,
+        network: network::read(text("network").as_deref())?,
         cgroups_path: text("cgroup-path"),
         ..Run::default()
     };
@@ -59,6 +58,15 @@ pub fn names(words: &ArgMatches, id: &str, run: &mut Run) {
     let machine = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     let default = || if run.network == Network::Host { machine() } else { id.to_owned() };
     run.hostname = Some(named.unwrap_or_else(default));
+}
+
+/// Names, given one by one or with commas between them.
+fn names_of(words: &ArgMatches, flag: &str) -> Vec<String> {
+    cli::values(words, flag)
+        .iter()
+        .flat_map(|text| text.split(','))
+        .map(|name| name.trim().to_owned())
+        .collect()
 }
 
 /// A JSON array, or one word; nothing clears the image's.
@@ -133,54 +141,37 @@ fn pids(text: Option<String>) -> Result<Option<i64>> {
     Ok((number > 0).then_some(number))
 }
 
-fn network(text: Option<String>) -> Result<Network> {
-    match text.as_deref() {
-        None | Some("none") => Ok(Network::Own),
-        Some("host") => Ok(Network::Host),
-        Some(path) => {
-            let path = path.strip_prefix("ns:").unwrap_or(path);
-            if !path.starts_with('/') {
-                bail!("--network {path}: not there; write none, host or the path of a network namespace");
-            }
-            std::fs::metadata(path).with_context(|| format!("--network {path}"))?;
-            Ok(Network::Path(path.to_owned()))
-        }
-    }
-}
-
 fn security(option: &str, run: &mut Run) -> Result<()> {
     let (key, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
     match (key, value) {
         ("no-new-privileges", "" | "true") => run.no_new_privileges = true,
         ("no-new-privileges", "false") => run.no_new_privileges = false,
         ("seccomp", "unconfined") => run.seccomp = Seccomp::Unconfined,
-        ("seccomp", path) if !path.is_empty() => run.seccomp = Seccomp::Profile(profile(path)?),
-        // Nothing confines a container by these unless its config.json says so.
-        ("apparmor", "unconfined") | ("label", "disable") => {}
-        _ => bail!("unknown; there are no-new-privileges, seccomp=unconfined and seccomp=FILE"),
+        ("seccomp", "builtin") => run.seccomp = Seccomp::Default,
+        ("seccomp", path) if !path.is_empty() => {
+            let text = std::fs::read(path).context("read the profile")?;
+            let profile = serde_json::from_slice(&text).context("the profile is not JSON")?;
+            run.seccomp = Seccomp::Profile { profile, kernel: kernel() };
+        }
+        ("apparmor", "unconfined") => run.apparmor = None,
+        ("apparmor", name) if !name.is_empty() => run.apparmor = Some(name.to_owned()),
+        ("systempaths", "unconfined") => run.unmasked = true,
+        // Nothing gives a container a label unless its config.json says so.
+        ("label", "disable") => {}
+        // Without SELinux docker and podman pass over them too.
+        ("label", _) if !Path::new("/sys/fs/selinux/enforce").exists() => {}
+        ("label", _) => bail!("labels of SELinux are not made; label=disable runs without one"),
+        _ => bail!("unknown; there are no-new-privileges, seccomp, apparmor, systempaths and label"),
     }
     Ok(())
 }
 
-/// A profile as runtime-spec has it. What only Docker's own format has would be lost, so it is refused.
-fn profile(path: &str) -> Result<Value> {
-    let text = std::fs::read(path).context("read the profile")?;
-    let profile: Value = serde_json::from_slice(&text).context("the profile is not JSON")?;
-    let calls = profile["syscalls"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let filled = |value: &Value| match value {
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => false,
-    };
-    let conditional = calls.iter().any(|call| filled(&call["includes"]) || filled(&call["excludes"]));
-    if conditional || !profile["archMap"].is_null() {
-        bail!(
-            "the profile is in Docker's format (archMap, includes, excludes); write it as linux.seccomp of runtime-spec"
-        );
-    }
-    if !profile["defaultAction"].is_string() {
-        bail!("the profile has no defaultAction");
-    }
-    Ok(profile)
+/// The first two numbers of the running kernel's version.
+fn kernel() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    let text = uname.release().to_string_lossy();
+    let mut numbers = text.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -226,27 +217,26 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_creel_does_not_make_are_refused() {
-        for text in ["bridge", "container:x", "pasta"] {
-            assert!(network(Some(text.into())).unwrap_err().to_string().contains("none, host"), "{text}");
+    fn security_options_are_those_of_docker() {
+        let mut run = Run::default();
+        for option in [
+            "no-new-privileges",
+            "seccomp=unconfined",
+            "apparmor=mine",
+            "systempaths=unconfined",
+            "label=disable",
+            "label:disable",
+        ] {
+            security(option, &mut run).unwrap();
         }
-        assert_eq!(
-            network(Some("ns:/proc/self/ns/net".into())).unwrap(),
-            Network::Path("/proc/self/ns/net".into())
-        );
-    }
-
-    #[test]
-    fn profiles_of_docker_with_conditions_are_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("p.json");
-        let told = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            profile(path.to_str().unwrap()).map_err(|error| error.to_string())
-        };
-        assert!(told(r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#).is_ok());
-        let docker = r#"{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{"names":["bpf"],"includes":{"caps":["CAP_BPF"]}}]}"#;
-        assert!(told(docker).unwrap_err().contains("Docker's format"));
-        assert!(told("{}").unwrap_err().contains("defaultAction"));
+        assert!(run.no_new_privileges && run.unmasked && run.seccomp == Seccomp::Unconfined);
+        assert_eq!(run.apparmor.take().as_deref(), Some("mine"));
+        security("no-new-privileges:false", &mut run).unwrap();
+        security("apparmor=unconfined", &mut run).unwrap();
+        assert!(!run.no_new_privileges && run.apparmor.is_none());
+        for option in ["seccomp", "seccomp=/no/such/file", "systempaths=x", "apparmor", "x"] {
+            assert!(security(option, &mut run).is_err(), "{option}");
+        }
+        assert!(kernel() > (4, 0));
     }
 }

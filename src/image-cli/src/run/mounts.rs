@@ -1,11 +1,11 @@
-//! `-v`, `--mount`, `--tmpfs`, the devices of privileged containers, and the files that the network needs.
+//! `-v`, `--mount`, `--tmpfs`, and the devices of privileged containers.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
-use creel_image_lib::runtime_config::{Mount, Network, Run};
+use creel_image_lib::runtime_config::Mount;
 use serde_json::{Value, json};
 
 use super::flags::bytes;
@@ -130,33 +130,6 @@ fn new_tmpfs(destination: String, more: Vec<String>) -> Mount {
     let mut options = ["nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
     options.extend(more);
     Mount { destination, kind: "tmpfs".to_owned(), source: "tmpfs".to_owned(), options }
-}
-
-/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, unless the user mounts something there.
-pub fn provide_network_files(directory: &Path, run: &mut Run) -> Result<()> {
-    let hostname = run.hostname.clone().unwrap_or_default();
-    let hosts = match &run.network {
-        Network::Host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
-        Network::Own | Network::Path(_) => {
-            format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-        }
-    };
-    let resolv = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    for (name, text) in [("hosts", hosts), ("hostname", format!("{hostname}\n")), ("resolv.conf", resolv)] {
-        let target = format!("/etc/{name}");
-        if run.mounts.iter().any(|mount| mount.destination == target) {
-            continue;
-        }
-        let path = directory.join(name);
-        // Users of the container read them, whatever the caller's umask is.
-        std::fs::write(&path, text)
-            .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)))
-            .with_context(|| path.display().to_string())?;
-        let source = path.to_str().ok_or_else(|| anyhow!("{} is not UTF-8", path.display()))?.to_owned();
-        let options = ["bind", "rprivate"].map(str::to_owned).to_vec();
-        run.mounts.push(Mount { destination: target, kind: "bind".to_owned(), source, options });
-    }
-    Ok(())
 }
 
 /// The devices below a directory, as runtime-spec has them.

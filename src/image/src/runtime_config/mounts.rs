@@ -33,11 +33,11 @@ pub(super) fn standard(run: &Run) -> Vec<Value> {
     let access = if run.privileged { "rw" } else { "ro" };
     let mut pts = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     // The group tty must be mapped for devpts to take it.
-    if run.id_maps.as_ref().is_none_or(|maps| maps.maps_gid(5)) {
+    if run.within.as_ref().is_none_or(|maps| maps.maps_gid(5)) {
         pts.push("gid=5");
     }
     // sysfs shows the network namespace that it is mounted in, and a user namespace may only mount its own.
-    let sys = if run.id_maps.is_some() && run.network == Network::Host {
+    let sys = if run.within.is_some() && matches!(run.network, Network::Host | Network::Path(_)) {
         mount("/sys", "none", "/sys", &["rbind", "nosuid", "noexec", "nodev", access])
     } else {
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access])

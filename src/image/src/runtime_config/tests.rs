@@ -146,18 +146,19 @@ fn a_privileged_container_has_no_fences() {
 }
 
 #[test]
-fn a_user_namespace_has_maps_and_no_device_rules() {
+fn what_a_user_namespace_cannot_do_is_left_out() {
     let one = |host| vec![IdRange { container: 0, host, size: 1 }];
-    let maps = IdMaps { uids: one(1000), gids: one(1001) };
-    let run = Run { id_maps: Some(maps), network: Network::Host, ..Run::default() };
-    let config = convert(&run);
-    let linux = &config["linux"];
-    assert_eq!(linux["uidMappings"], json!([{"containerID": 0, "hostID": 1000, "size": 1}]));
+    let within = IdMaps { uids: one(1000), gids: one(1001) };
+    let run = Run { user: Some("0".into()), within: Some(within), network: Network::Host, ..Run::default() };
+    let linux = &convert(&run)["linux"];
     assert_eq!(linux["resources"], json!({}));
-    assert!(linux.get("sysctl").is_none());
+    assert!(linux.get("sysctl").is_none() && linux.get("uidMappings").is_none());
     let kinds: Vec<&str> =
         linux["namespaces"].as_array().unwrap().iter().map(|n| n["type"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["mount", "uts", "ipc", "pid", "cgroup", "user"]);
-    let text = config["mounts"].to_string();
+    assert_eq!(kinds, ["mount", "uts", "ipc", "pid", "cgroup"]);
+    let text = convert(&run)["mounts"].to_string();
     assert!(!text.contains("gid=5") && text.contains("rbind"));
+    let web = Run { user: None, ..run };
+    let error = runtime_config(&image(), &web, &users(), "rootfs").unwrap_err().to_string();
+    assert!(error.starts_with("user 33:34 is not in your user namespace"), "{error}");
 }

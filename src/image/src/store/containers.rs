@@ -2,22 +2,45 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode};
+use rustix::fs::{CWD, FlockOperation, Mode};
+use serde::{Deserialize, Serialize};
 
 use super::place::{self, Aside};
 use super::prune::CONTAINER_IMAGE;
 use super::{Error, Image, Store};
-use crate::mount::{self, Overlay};
+use crate::mount::{Overlay, Writes, flat};
 use crate::runtime_config::Databases;
 use crate::stack::{Merged, open_root};
-use crate::unpack::copy_attributes;
+use crate::unpack::{Owners, copy_attributes};
+
+/// Where the rest of a container is: nothing of it outlasts the machine, so that it may lie on a tmpfs, where making
+/// and removing files costs least.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Places {
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// The runtime's state of it.
+    pub state: PathBuf,
+}
+
+/// What is written down of a container.
+#[derive(Debug, Serialize, Deserialize)]
+struct Written {
+    #[serde(flatten)]
+    image: Image,
+    #[serde(flatten)]
+    places: Places,
+}
 
 /// The part of the store that belongs to one container.
 #[derive(Debug, Clone)]
 pub struct Container {
     path: PathBuf,
+    places: Places,
+    rootfs: PathBuf,
     lowers: Vec<PathBuf>,
     user_xattrs: bool,
+    owners: Owners,
 }
 
 /// What /etc/passwd and /etc/group may be long.
@@ -31,10 +54,10 @@ fn check_id(id: &str) -> Result<(), Error> {
 
 impl Store {
     /// Makes the directory of a new container. While it is there, the image's layers are not pruned.
-    pub fn make_container(&self, id: &str, image: &Image) -> Result<Container, Error> {
+    pub fn make_container(&self, id: &str, image: &Image, places: Places) -> Result<Container, Error> {
         check_id(id)?;
         let aside = Aside::make(&self.root.join("tmp"))?;
-        for name in ["upper", "work", "rootfs"] {
+        for name in ["upper", "work"] {
             let path = aside.path.join(name);
             rustix::fs::mkdirat(CWD, &path, Mode::RWXU).map_err(Error::call("mkdir", &path))?;
         }
@@ -52,32 +75,44 @@ impl Store {
                 rustix::fs::fchmod(&to, Mode::from_raw_mode(0o755)).map_err(Error::call("fchmod", &upper))?
             }
         }
-        self.write_json(&aside.path.join(CONTAINER_IMAGE), image)?;
+        let record = aside.path.join(CONTAINER_IMAGE);
+        let written = Written { image: image.clone(), places };
+        let text = serde_json::to_vec(&written)
+            .map_err(|error| Error::Malformed { path: record.clone(), why: error.to_string() })?;
+        std::fs::write(&record, text).map_err(Error::io("write", &record))?;
         let path = self.root.join("containers").join(id);
         match aside.rename(&path) {
             Err(Error::Call { errno: rustix::io::Errno::EXIST, .. }) => Err(Error::InUse(id.to_string())),
             other => other,
         }?;
-        Ok(self.container_at(path, image))
+        Ok(self.container_at(path, written))
     }
 
     /// A container that is there.
     pub fn container(&self, id: &str) -> Result<Option<Container>, Error> {
         check_id(id)?;
         let path = self.root.join("containers").join(id);
-        let image = place::read_json::<Image>(&path.join(CONTAINER_IMAGE))?;
-        Ok(image.map(|image| self.container_at(path, &image)))
+        let written = place::read_json::<Written>(&path.join(CONTAINER_IMAGE))?;
+        Ok(written.map(|written| self.container_at(path, written)))
     }
 
-    fn container_at(&self, path: PathBuf, image: &Image) -> Container {
+    fn container_at(&self, path: PathBuf, written: Written) -> Container {
+        let Written { image, places } = written;
         let lowers = image.lowers.iter().map(|lower| self.root.join(lower)).collect();
-        Container { path, lowers, user_xattrs: self.settings.user_xattrs() }
+        let rootfs = self.root.join("rootfs");
+        Container {
+            path,
+            places,
+            rootfs,
+            lowers,
+            user_xattrs: self.settings.user_xattrs(),
+            owners: self.settings.owners(),
+        }
     }
 
-    /// Unmounts a container's root and removes what it wrote.
+    /// Removes what a container wrote.
     pub fn remove_container(&self, container: &Container) -> Result<(), Error> {
-        container.unmount()?;
-        place::discard(&self.root.join("tmp"), &container.path)
+        remove(&self.root, &container.path)
     }
 
     /// What the image says about users, read without a mount.
@@ -98,26 +133,59 @@ impl Store {
 }
 
 impl Container {
-    /// Where its bundle goes: config.json lies beside `rootfs`.
+    /// Its own directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where its root is mounted.
-    pub fn rootfs(&self) -> PathBuf {
-        self.path.join("rootfs")
+    /// Where the rest of it is.
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
-    /// Mounts its root.
-    pub fn mount(&self) -> Result<(), Error> {
+    /// Where its root is mounted: one place for all, since each has a mount namespace of its own. So nothing
+    /// below its own directory is in use when that is removed.
+    pub fn rootfs(&self) -> &Path {
+        &self.rootfs
+    }
+
+    /// Fills its own directory with a copy of the layers, which is the root then; for where [`Container::mount`]
+    /// finds that overlayfs is unavailable.
+    pub fn copy_layers(&mut self) -> Result<(), Error> {
+        let open = |path: &PathBuf| open_root(path).map_err(Error::call("open", path));
+        let layers = self.lowers.iter().map(open).collect::<Result<_, _>>()?;
+        let upper = self.path.join("upper");
+        flat::copy(&Merged::new(layers), &open(&upper)?, self.owners).map_err(Error::Mount)?;
+        self.rootfs = upper;
+        Ok(())
+    }
+
+    /// Mounts its root, in the mount namespace of the caller.
+    pub fn mount(&self, writes: Writes) -> Result<(), Error> {
         let (upper, work) = (self.path.join("upper"), self.path.join("work"));
-        let overlay =
-            Overlay { lowers: &self.lowers, upper: &upper, work: &work, user_xattrs: self.user_xattrs };
-        overlay.mount(&self.rootfs()).map_err(Error::Mount)
+        let overlay = Overlay {
+            lowers: &self.lowers,
+            upper: &upper,
+            work: &work,
+            user_xattrs: self.user_xattrs,
+            writes,
+        };
+        // First: a work directory serves one volatile mount, so that there is no second try.
+        place::make_directories(&self.rootfs)?;
+        overlay.mount(&self.rootfs).map_err(Error::Mount)
     }
+}
 
-    /// Unmounts its root, if it is mounted.
-    pub fn unmount(&self) -> Result<(), Error> {
-        mount::unmount(&self.rootfs()).map_err(Error::Mount)
+/// `Store::remove_container` without a store: by the root of one and a path below it.
+pub fn remove(root: &Path, container: &Path) -> Result<(), Error> {
+    // Who runs it may still hold the lock; otherwise it is taken, so that nobody else removes it from `tmp/`.
+    let held = match open_root(container) {
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        other => other.map_err(Error::call("open", container))?,
+    };
+    match place::flock(std::os::fd::AsFd::as_fd(&held), FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) | Err(rustix::io::Errno::AGAIN) => {}
+        Err(errno) => return Err(Error::call("flock", container)(errno)),
     }
+    place::discard_locked(&root.join("tmp"), container)
 }

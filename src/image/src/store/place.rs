@@ -124,6 +124,23 @@ pub(super) fn discard(tmp: &Path, path: &Path) -> Result<(), Error> {
     }
 }
 
+/// The same for a directory that is locked, by the caller or by whoever still uses it: so that it can be in `tmp/`
+/// itself.
+pub(super) fn discard_locked(tmp: &Path, path: &Path) -> Result<(), Error> {
+    loop {
+        let to = tmp.join(fresh_name());
+        match rustix::fs::renameat_with(CWD, path, CWD, &to, rustix::fs::RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                let name = std::os::unix::ffi::OsStrExt::as_bytes(to.as_os_str());
+                return remove_all(CWD, name).map_err(Error::call("unlink", &to));
+            }
+            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::call("rename", path)(errno)),
+        }
+    }
+}
+
 /// A file in a directory aside, to be renamed in.
 pub(super) struct NewFile {
     aside: Aside,

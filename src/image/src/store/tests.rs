@@ -208,6 +208,10 @@ fn users_are_read_through_the_images_links_and_never_from_a_fifo() {
     assert!(matches!(store.users(&image), Err(Error::Malformed { .. })));
 }
 
+fn places() -> Places {
+    Places { bundle: "/run/bundle".into(), state: "/run/state".into() }
+}
+
 #[test]
 fn a_container_holds_its_image_and_has_a_root_like_the_images() {
     let dir = tempfile::tempdir().unwrap();
@@ -215,13 +219,13 @@ fn a_container_holds_its_image_and_has_a_root_like_the_images() {
     let mut tar = TarBuilder::default();
     tar.dir("./", 0o711);
     let image = pull(&store, &made(&[tar.finish()]), Blob::Stream).unwrap();
-    let container = store.make_container("c1", &image).unwrap();
+    let container = store.make_container("c1", &image, places()).unwrap();
     let mode = |name: &str| {
         std::os::unix::fs::MetadataExt::mode(&container.path().join(name).metadata().unwrap()) & 0o7777
     };
     assert_eq!(mode("upper"), 0o711);
-    assert!(matches!(store.make_container("c1", &image), Err(Error::InUse(_))));
-    assert!(matches!(store.make_container("../c1", &image), Err(Error::BadId(_))));
+    assert!(matches!(store.make_container("c1", &image, places()), Err(Error::InUse(_))));
+    assert!(matches!(store.make_container("../c1", &image, places()), Err(Error::BadId(_))));
     assert_eq!(store.prune().unwrap().directories, 0);
     assert!(store.container("c1").unwrap().is_some());
     store.remove_container(&container).unwrap();
