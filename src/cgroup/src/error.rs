@@ -206,7 +206,8 @@ impl fmt::Display for Error {
                 )
             }
             Error::BelowUsage { at, limit, usage } => {
-                write!(f, "{at}: rejecting limit {limit} <= usage {usage}")
+                let what = if at.ends_with(".swap") { "memory+swap" } else { "memory" };
+                write!(f, "{at}: rejecting {what} limit {limit} <= usage {usage}")
             }
             Error::Bpf { command, errno, hint } => {
                 write!(f, ".linux.resources.devices: bpf({command}): {}", Named(*errno))?;

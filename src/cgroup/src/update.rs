@@ -22,7 +22,7 @@ impl Cgroup {
     pub fn update(&self, resources: &Resources) -> Result<(), Error> {
         let mut writes = self.plan_update(resources)?;
         if self.is_systemds() {
-            systemd::round_quota(&mut writes);
+            systemd::fit(&mut writes);
             // systemd lowers a limit below what is in use without asking.
             self.check_usages(&writes)?;
         }

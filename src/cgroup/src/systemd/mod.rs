@@ -25,7 +25,7 @@ use rustix::io::Errno;
 pub use address::{Environment, Instance};
 pub(crate) use placeholder::Placeholder;
 pub use properties::Property;
-pub(crate) use properties::{plan as plan_properties, round_quota};
+pub(crate) use properties::{fit, plan as plan_properties};
 pub use unit::Unit;
 
 use crate::devices::Rule;
@@ -425,15 +425,15 @@ fn is_optional(property: &str) -> bool {
     OPTIONAL.contains(&property)
 }
 
-/// The properties of a container's scope: its limits, whose cpu quotas are rounded to what systemd can
+/// The properties of a container's scope: its limits, which are made to fit what systemd can
 /// hold, its devices, and what the config asks of the unit itself by `org.systemd.property.*`. Pure.
 pub fn plan(
-    writes: &mut [FileWrite],
+    writes: &mut Vec<FileWrite>,
     rules: &[Rule],
     hierarchy: Hierarchy,
     annotations: &BTreeMap<String, String>,
 ) -> Result<Vec<Property>, Invalid> {
-    round_quota(writes);
+    fit(writes);
     let mut properties = plan_properties(writes, hierarchy)?;
     properties.extend(properties::plan_devices(rules, hierarchy));
     properties.extend(annotation::plan(annotations)?);

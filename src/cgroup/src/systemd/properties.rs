@@ -41,9 +41,21 @@ const DEFAULT_PERIOD: u64 = 100_000;
 /// systemd keeps a quota as a percentage: 1 % of a second is 10 ms.
 const PERCENT: u64 = 10_000;
 
+/// Makes the writes such as systemd can hold too.
+pub fn fit(writes: &mut Vec<FileWrite>) {
+    round_quota(writes);
+    // CPUWeight=0 is idle, so a unit has one of the two; the kernel takes no weight of an idle cgroup.
+    let is_weight = |write: &FileWrite| write.file == "cpu.weight";
+    let idle = writes.iter().any(|write| write.file == "cpu.idle" && write.value.trim() == "1");
+    if idle && writes.iter().any(is_weight) {
+        tracing::warn!("unable to apply both cpu.weight and cpu.idle to systemd, ignoring cpu.weight");
+        writes.retain(|write| !is_weight(write));
+    }
+}
+
 /// Rounds cpu quotas of the config up to what systemd can hold, so that the file says what the unit
 /// does and child cgroups can have the quota they were promised. `.unified` is written as it is.
-pub fn round_quota(writes: &mut [FileWrite]) {
+fn round_quota(writes: &mut [FileWrite]) {
     let v1_period = writes.iter().find(|w| w.file == "cpu.cfs_period_us").map(|w| w.value.clone());
     for write in writes.iter_mut().filter(|w| w.at.starts_with(".linux.resources.cpu.")) {
         if write.file == "cpu.max" {

@@ -6,7 +6,7 @@ use crate::resources::plan_writes;
 
 fn planned(json: &str, hierarchy: Hierarchy) -> Result<Vec<String>, Invalid> {
     let mut writes = plan_writes(&serde_json::from_str(json).unwrap(), hierarchy)?;
-    round_quota(&mut writes);
+    fit(&mut writes);
     let show = |p: Property| match p.value {
         Value::U64(number) if number == INFINITY => format!("{}=infinity", p.name),
         Value::U64(number) => format!("{}={number}", p.name),
@@ -89,7 +89,7 @@ fn v1_has_the_old_names() {
 fn the_file_has_the_quota_that_the_unit_has() {
     let quota = |json: &str, hierarchy: Hierarchy| {
         let mut writes = plan_writes(&serde_json::from_str(json).unwrap(), hierarchy).unwrap();
-        round_quota(&mut writes);
+        fit(&mut writes);
         writes.last().unwrap().value.clone()
     };
     let odd = r#"{"cpu":{"quota":50500,"period":100000}}"#;
@@ -99,6 +99,18 @@ fn the_file_has_the_quota_that_the_unit_has() {
     assert_eq!(quota(r#"{"cpu":{"quota":50000}}"#, Hierarchy::V2), "50000 100000");
     assert_eq!(quota(r#"{"cpu":{"quota":-1}}"#, Hierarchy::V2), "max 100000");
     assert_eq!(quota(r#"{"unified":{"cpu.max":"50500 100000"}}"#, Hierarchy::V2), "50500 100000");
+}
+
+#[test]
+fn an_idle_unit_has_no_weight() {
+    let files = |json: &str| {
+        let mut writes = plan_writes(&serde_json::from_str(json).unwrap(), Hierarchy::V2).unwrap();
+        fit(&mut writes);
+        writes.iter().map(|write| write.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(files(r#"{"cpu":{"idle":1,"shares":1024}}"#), [r#"cpu.idle = "1""#]);
+    assert_eq!(files(r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#), [r#"cpu.idle = "1""#]);
+    assert_eq!(files(r#"{"cpu":{"idle":0,"shares":1024}}"#).len(), 2);
 }
 
 #[test]
