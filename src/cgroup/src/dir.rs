@@ -1,9 +1,10 @@
 //! One directory of a cgroup file system and the calls on its files: one open, one read or
 //! write, one close per value, all below the directory's fd.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::{Errno, Result};
 
 /// Opens a directory as a place (O_PATH): that suffices for openat(2), CLONE_INTO_CGROUP and
@@ -60,18 +61,17 @@ pub(crate) fn read_at_start(file: impl AsFd) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)
 }
 
-/// Names of the child cgroups.
-pub(crate) fn children(dir: impl AsFd) -> Result<Vec<String>> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let listing = rustix::fs::openat(dir, ".", flags, Mode::empty())?;
+/// Names of the directories in one: of the child cgroups.
+pub(crate) fn children(dir: impl AsFd, path: &str) -> Result<Vec<String>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let listing = rustix::fs::openat(dir, path, flags, Mode::empty())?;
+    let mut space = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(listing, &mut space);
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(listing)? {
+    while let Some(entry) = entries.next() {
         let entry = entry?;
-        if entry.file_type() != rustix::fs::FileType::Directory {
-            continue;
-        }
         let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
+        if entry.file_type() == FileType::Directory && name != b"." && name != b".." {
             names.push(String::from_utf8_lossy(name).into_owned());
         }
     }

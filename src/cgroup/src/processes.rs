@@ -116,7 +116,7 @@ fn collect(fd: impl AsFd, recursive: bool, pids: &mut Vec<i32>) -> rustix::io::R
     if !recursive {
         return Ok(());
     }
-    let names = match dir::children(&fd) {
+    let names = match dir::children(&fd, ".") {
         Ok(names) => names,
         Err(errno) if dir::is_gone(errno) => return Ok(()),
         Err(errno) => return Err(errno),

@@ -122,7 +122,7 @@ fn remove_dir(path: &str) -> rustix::io::Result<()> {
 
 /// Children first, and all of them: the first refusal does not spare the others.
 fn remove_tree(path: &str) -> rustix::io::Result<()> {
-    let names = match dir::open(path).and_then(dir::children) {
+    let names = match dir::children(rustix::fs::CWD, path) {
         Ok(names) => names,
         Err(errno) if dir::is_gone(errno) => return Ok(()),
         Err(errno) => return Err(errno),
