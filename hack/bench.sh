@@ -5,7 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 hack/build-deps.sh
-hack/apt.sh busybox-static runc crun
+hack/apt.sh busybox-static runc crun strace
 hack/build.sh creel creel-bench
 dir=$(hack/build.sh --dir)
-"$dir/creel-bench" --json "$dir/bench.json" "$@"
+cargo build --release --locked -q -p creel-seccomp --example measure
+"${CARGO_TARGET_DIR:-target}/release/examples/measure" integration/bench/configs/k8s.json "$dir/k8s.bpf" >"$dir/seccomp.json"
+"$dir/creel-bench" --json "$dir/bench.json" --seccomp "$dir/seccomp.json" --floor-bpf "$dir/k8s.bpf" "$@"

@@ -1,27 +1,30 @@
 //! What the command line asks for.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use crate::scenario::{self, Scenario};
 
 pub const HELP: &str = "\
 Usage: creel-bench [OPTION]...
 Run creel and its peers side by side on the same bundles and print what each operation costs.
 
-  --config NAME,...    configs to measure: min, k8s, userns (default: k8s,min)
-  --rounds N           rounds of run, create, start, state, exec, kill, delete (default: 40)
-  --bulk-rounds N      rounds of the parallel and the sequential runs (default: 5)
+  --scenario NAME,...  what to measure: k8s, back-to-back, cold, mounts, min, userns, scale (default: all)
+  --rounds N           rounds of each scenario, in place of its own number
+  --bulk-rounds N      rounds of the parallel and the sequential runs of k8s
   --parallel N         containers started at once (default: 20)
   --sequential N       containers run one after the other, without pause (default: 100)
-  --pause-ms N         pause before each measured command of a round (default: 30); it lets the
-                       kernel's grace periods end, as they have between the containers of a node
+  --containers N       containers alive in the scenario scale (default: 1000)
   --peer NAME=PATH     one more runtime, or another binary for creel, runc, crun or youki
   --only NAME,...      measure these peers only
   --floor PATH         a program that does only the kernel operations of such a run
   --floor-bpf FILE     compiled seccomp filter that the floor program loads
+  --systemd-cgroup     let systemd make the cgroups
   --busybox PATH       static busybox for the rootfs (default: /bin/busybox)
   --json FILE          write every sample and the summary there
+  --document FILE      put tables and plot between the marks of this Markdown file, the plot beside it
+  --seccomp FILE       figures of the filter generator (creel-seccomp's example `measure`) for the document
   --keep-cgroup-view   do not hide the v2 tree of a hybrid host (crun refuses such hosts)
   --help
 
@@ -32,20 +35,22 @@ are taken from PATH.
 /// What to measure, all defaults filled in.
 #[derive(Debug)]
 pub struct Settings {
-    pub configs: Vec<String>,
-    pub rounds: usize,
-    pub bulk_rounds: usize,
+    pub scenarios: Vec<Scenario>,
+    /// Containers alive at scale; none when that is not measured.
+    pub containers: Option<usize>,
     pub parallel: usize,
     pub sequential: usize,
-    pub pause: Duration,
     /// `--peer`, in order: name and binary.
     pub peers: Vec<(String, PathBuf)>,
     /// Empty: all.
     pub only: Vec<String>,
     pub floor: Option<PathBuf>,
     pub floor_bpf: Option<PathBuf>,
+    pub systemd_cgroup: bool,
     pub busybox: PathBuf,
     pub json: Option<PathBuf>,
+    pub document: Option<PathBuf>,
+    pub seccomp: Option<PathBuf>,
     pub keep_cgroup_view: bool,
 }
 
@@ -59,20 +64,22 @@ pub enum Request {
 /// Reads the arguments after the program's name; `--flag value` and `--flag=value` alike.
 pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Request> {
     let mut settings = Settings {
-        configs: vec!["k8s".into(), "min".into()],
-        rounds: 40,
-        bulk_rounds: 5,
+        scenarios: scenario::ALL.to_vec(),
+        containers: Some(1000),
         parallel: 20,
         sequential: 100,
-        pause: Duration::from_millis(30),
         peers: Vec::new(),
         only: Vec::new(),
         floor: None,
         floor_bpf: None,
+        systemd_cgroup: false,
         busybox: "/bin/busybox".into(),
         json: None,
+        document: None,
+        seccomp: None,
         keep_cgroup_view: false,
     };
+    let (mut rounds, mut bulk_rounds, mut containers) = (None, None, None);
     let mut arguments = arguments;
     while let Some(argument) = arguments.next() {
         let (flag, inline) = match argument.split_once('=') {
@@ -85,27 +92,52 @@ pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Request> {
                 settings.keep_cgroup_view = true;
                 continue;
             }
+            "--systemd-cgroup" => {
+                settings.systemd_cgroup = true;
+                continue;
+            }
             _ => {}
         }
         let mut value =
             || inline.clone().or_else(|| arguments.next()).with_context(|| format!("{flag} needs a value"));
         match flag.as_str() {
-            "--config" => settings.configs = list(&value()?),
-            "--rounds" => settings.rounds = number(&flag, &value()?)?,
-            "--bulk-rounds" => settings.bulk_rounds = number(&flag, &value()?)?,
+            "--scenario" => choose(&mut settings, &value()?)?,
+            "--rounds" => rounds = Some(number(&flag, &value()?)?),
+            "--bulk-rounds" => bulk_rounds = Some(number(&flag, &value()?)?),
             "--parallel" => settings.parallel = number(&flag, &value()?)?,
             "--sequential" => settings.sequential = number(&flag, &value()?)?,
-            "--pause-ms" => settings.pause = Duration::from_millis(number(&flag, &value()?)? as u64),
+            "--containers" => containers = Some(number(&flag, &value()?)?),
             "--peer" => settings.peers.push(named_path(&value()?)?),
             "--only" => settings.only = list(&value()?),
             "--floor" => settings.floor = Some(value()?.into()),
             "--floor-bpf" => settings.floor_bpf = Some(value()?.into()),
             "--busybox" => settings.busybox = value()?.into(),
             "--json" => settings.json = Some(value()?.into()),
+            "--document" => settings.document = Some(value()?.into()),
+            "--seccomp" => settings.seccomp = Some(value()?.into()),
             _ => bail!("unknown option \"{flag}\"; see --help"),
         }
     }
+    for scenario in &mut settings.scenarios {
+        scenario.rounds = rounds.unwrap_or(scenario.rounds);
+        if scenario.bulk_rounds > 0 {
+            scenario.bulk_rounds = bulk_rounds.unwrap_or(scenario.bulk_rounds);
+        }
+    }
+    settings.containers = settings.containers.map(|default| containers.unwrap_or(default));
     Ok(Request::Measure(Box::new(settings)))
+}
+
+fn choose(settings: &mut Settings, names: &str) -> Result<()> {
+    let names = list(names);
+    let known = |name: &str| scenario::ALL.iter().any(|s| s.name == name) || name == scenario::SCALE;
+    if let Some(stranger) = names.iter().find(|name| !known(name)) {
+        bail!("no scenario \"{stranger}\"; see --help");
+    }
+    let asked = |name: &str| names.iter().any(|asked| asked == name);
+    settings.scenarios.retain(|scenario| asked(scenario.name));
+    settings.containers = settings.containers.filter(|_| asked(scenario::SCALE));
+    Ok(())
 }
 
 fn list(text: &str) -> Vec<String> {
@@ -139,9 +171,17 @@ mod tests {
 
     #[test]
     fn a_peer_given_inline_keeps_the_second_equals_sign() {
-        let settings = settings(&["--peer=crun-new=/opt/crun", "--rounds", "3"]).unwrap();
+        let settings = settings(&["--peer=crun-new=/opt/crun", "--parallel", "3"]).unwrap();
         assert_eq!(settings.peers, [("crun-new".to_owned(), PathBuf::from("/opt/crun"))]);
-        assert_eq!(settings.rounds, 3);
+        assert_eq!(settings.parallel, 3);
+    }
+
+    #[test]
+    fn scenarios_are_chosen_by_name_and_rounds_are_those_of_all() {
+        let settings = settings(&["--rounds=3", "--scenario", "min,k8s", "--bulk-rounds=1"]).unwrap();
+        let chosen: Vec<_> = settings.scenarios.iter().map(|s| (s.name, s.rounds, s.bulk_rounds)).collect();
+        assert_eq!(chosen, [("k8s", 3, 1), ("min", 3, 0)]);
+        assert_eq!(settings.containers, None);
     }
 
     #[test]
@@ -152,9 +192,10 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_value_and_an_unknown_flag_are_errors() {
+    fn a_missing_value_and_an_unknown_word_are_errors() {
         assert!(settings(&["--rounds"]).is_err());
         assert!(settings(&["--rounds", "many"]).is_err());
         assert!(settings(&["--round", "3"]).is_err());
+        assert!(settings(&["--scenario", "k8s,k9s"]).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -47,27 +47,19 @@ pub fn make_shared(directory: &Path, busybox: &Path, config: &Value) -> Result<(
     Ok(())
 }
 
-/// Writes the bundle `directory/name` that runs `command` in the cgroup `cgroup`, on the shared
-/// rootfs of `directory`.
-pub fn write(
-    directory: &Path,
-    name: &str,
-    mut config: Value,
-    command: &[&str],
-    cgroup: &str,
-) -> Result<PathBuf> {
-    let bundle = directory.join(name);
-    fs::create_dir(&bundle)?;
+/// Writes `bundle`, which runs `command` in the cgroup `cgroup` (as `.linux.cgroupsPath`), on the
+/// rootfs of `shared`.
+pub fn write(bundle: &Path, shared: &Path, mut config: Value, command: &[&str], cgroup: &str) -> Result<()> {
+    fs::create_dir(bundle)?;
     config["process"]["args"] = json!(command);
-    config["root"]["path"] = json!(directory.join("rootfs"));
-    config["linux"]["cgroupsPath"] = json!(format!("/{cgroup}"));
+    config["root"]["path"] = json!(shared.join("rootfs"));
+    config["linux"]["cgroupsPath"] = json!(cgroup);
     for mount in config["mounts"].as_array_mut().into_iter().flatten() {
         if let Some(source) = mount["source"].as_str().filter(|source| source.starts_with("podvol/")) {
-            mount["source"] = json!(directory.join(source));
+            mount["source"] = json!(shared.join(source));
         }
     }
-    fs::write(bundle.join("config.json"), config.to_string())?;
-    Ok(bundle)
+    Ok(fs::write(bundle.join("config.json"), config.to_string())?)
 }
 
 #[cfg(test)]
@@ -78,8 +70,9 @@ mod tests {
     #[test]
     fn a_bundle_names_its_own_cgroup_and_absolute_sources() {
         let directory = tempfile::tempdir().unwrap();
-        let bundle =
-            write(directory.path(), "a", config("k8s").unwrap(), &["/bin/sleep", "9"], "creel-x").unwrap();
+        let bundle = directory.path().join("a");
+        let config = config("k8s").unwrap();
+        write(&bundle, directory.path(), config, &["/bin/sleep", "9"], "/creel-x").unwrap();
         let written: Value =
             serde_json::from_str(&fs::read_to_string(bundle.join("config.json")).unwrap()).unwrap();
         assert_eq!(written["linux"]["cgroupsPath"], "/creel-x");

@@ -45,6 +45,16 @@ pub fn load_average() -> Result<String> {
 }
 
 impl Machine {
+    /// For people.
+    pub fn lines(&self, load_after: &str) -> Vec<String> {
+        vec![
+            format!("{:12} {}", "kernel", self.kernel),
+            format!("{:12} {} x {}, {} MiB", "machine", self.cpus, self.cpu_model, self.memory_kib / 1024),
+            format!("{:12} {}", "cgroup", self.cgroup),
+            format!("{:12} {} before, {load_after} after", "load", self.load),
+        ]
+    }
+
     pub fn json(&self, load_after: &str) -> Value {
         json!({
             "kernel": self.kernel,

@@ -8,20 +8,33 @@
 
 mod args;
 mod bundle;
+mod calls;
 mod cgroup_view;
+mod cold;
+mod document;
+mod figures;
+mod goals;
+mod host;
 mod machine;
 mod measure;
 mod operation;
 mod peer;
+mod plot;
 mod report;
 mod rounds;
+mod scale;
+mod scenario;
 mod stand;
 mod stats;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+
+use crate::report::Run;
+use crate::rounds::Outcome;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -60,16 +73,31 @@ fn bench() -> Result<()> {
         bail!("no runtime to measure");
     }
     let before = machine::describe()?;
-    let outcome = rounds::measure(&settings, &peers)?;
+    if !calls::is_possible() {
+        eprintln!("creel-bench: strace is not installed: system calls are not counted");
+    }
+    let mut outcome = Outcome::default();
+    rounds::measure(&settings, &peers, &mut outcome)?;
+    scale::measure(&settings, &peers, &mut outcome)?;
     let after = machine::load_average()?;
-    say(&report::text(&settings, &before, &after, &peers, &outcome))?;
+    let run =
+        Run { settings: &settings, machine: &before, load_after: &after, peers: &peers, outcome: &outcome };
+    say(&report::text(&run))?;
     if let Some(path) = &settings.json {
-        let document = report::json(&settings, &before, &after, &peers, &outcome);
+        let document = report::json(&run);
         std::fs::write(path, format!("{document:#}\n")).with_context(|| path.display().to_string())?;
+    }
+    if let Some(file) = &settings.document {
+        document::write(&run, file, settings.seccomp.as_deref().map(read_json).transpose()?.as_ref())?;
     }
     // A peer may be unfit for this machine; creel may not.
     let failed = outcome.series.iter().any(|s| s.failure.is_some() && peers[s.peer].name == "creel");
     if failed { bail!("creel could not be measured in full") } else { Ok(()) }
+}
+
+fn read_json(path: &Path) -> Result<serde_json::Value> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    serde_json::from_str(&text).with_context(|| path.display().to_string())
 }
 
 fn say(text: &str) -> Result<()> {

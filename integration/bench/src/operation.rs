@@ -25,11 +25,15 @@ pub enum Operation {
     Parallel,
     /// One `run` after the other, without pause.
     Sequential,
+    /// `list` of all that live, in the scenario of many.
+    List,
+    /// Several `create` at once, in the scenario of many.
+    Creates,
 }
 
 impl Operation {
     /// In the order of the table.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Run,
         Self::Create,
         Self::Start,
@@ -40,6 +44,8 @@ impl Operation {
         Self::Cycle,
         Self::Parallel,
         Self::Sequential,
+        Self::List,
+        Self::Creates,
     ];
 
     /// The commands sent to one created container, in order.
@@ -58,6 +64,8 @@ impl Operation {
             Self::Cycle => "cycle",
             Self::Parallel => "parallel",
             Self::Sequential => "sequential",
+            Self::List => "list",
+            Self::Creates => "creates",
         }
     }
 
@@ -80,6 +88,8 @@ pub struct Container<'a> {
     pub shared: &'a Path,
     /// `min`, `k8s` or `userns`.
     pub config: &'a str,
+    /// systemd makes the cgroup.
+    pub systemd: bool,
 }
 
 /// The command of a runtime, or of the floor program for `run` and the runs in bulk.
@@ -92,13 +102,16 @@ pub fn argv(peer: &Peer, operation: Operation, container: &Container<'_>) -> Vec
 
 fn runtime_argv(peer: &Peer, operation: Operation, container: &Container<'_>) -> Vec<String> {
     let mut words = vec![text(&peer.path), "--root".into(), text(container.root)];
+    if container.systemd {
+        words.push("--systemd-cgroup".into());
+    }
     let bundle = || ["--bundle".to_owned(), text(container.bundle)];
     match operation {
         Operation::Run | Operation::Parallel | Operation::Sequential => {
             words.push("run".into());
             words.extend(bundle());
         }
-        Operation::Create | Operation::Cycle => {
+        Operation::Create | Operation::Cycle | Operation::Creates => {
             words.push("create".into());
             words.extend(bundle());
             words.extend(["--pid-file".into(), text(container.pid_file)]);
@@ -108,6 +121,10 @@ fn runtime_argv(peer: &Peer, operation: Operation, container: &Container<'_>) ->
         Operation::Exec => words.push("exec".into()),
         Operation::Kill => words.push("kill".into()),
         Operation::Delete => words.push("delete".into()),
+        Operation::List => {
+            words.push("list".into());
+            return words;
+        }
     }
     words.push(container.id.to_owned());
     match operation {
@@ -120,7 +137,9 @@ fn runtime_argv(peer: &Peer, operation: Operation, container: &Container<'_>) ->
         | Operation::Delete
         | Operation::Cycle
         | Operation::Parallel
-        | Operation::Sequential => {}
+        | Operation::Sequential
+        | Operation::List
+        | Operation::Creates => {}
     }
     words
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::args::Settings;
+use crate::cold;
 use crate::operation::Operation;
 
 /// How a peer is spoken to.
@@ -29,9 +30,18 @@ pub struct Peer {
     /// Size of the binary in bytes.
     pub size: u64,
     pub kind: Kind,
+    /// It and its libraries.
+    pub files: Vec<PathBuf>,
 }
 
 impl Peer {
+    /// `crun` and `[1, 27, 1]`: the program's name for itself and its version.
+    pub fn release(&self) -> Option<(&str, Vec<u32>)> {
+        let (program, version) = self.version.split_once(" version ")?;
+        let numbers = version.split(['.', '-', '+', ' ']).map_while(|part| part.parse().ok());
+        Some((program, numbers.collect()))
+    }
+
     /// The floor program does nothing but run.
     pub fn knows(&self, operation: Operation) -> bool {
         match self.kind {
@@ -41,6 +51,12 @@ impl Peer {
             }
         }
     }
+}
+
+/// The newest of the peers that call themselves `program`.
+pub fn newest<'a>(peers: &'a [Peer], program: &str) -> Option<&'a Peer> {
+    let named = peers.iter().filter(|peer| peer.release().is_some_and(|(name, _)| name == program));
+    named.max_by_key(|peer| peer.release().map(|(_, version)| version))
 }
 
 const RUNTIMES: [&str; 4] = ["creel", "crun", "runc", "youki"];
@@ -87,7 +103,8 @@ fn runtime(name: &str, path: &Path) -> Result<Peer> {
 fn peer(name: &str, path: &Path, version: String, kind: Kind) -> Result<Peer> {
     let path = fs::canonicalize(path).with_context(|| path.display().to_string())?;
     let size = fs::metadata(&path)?.len();
-    Ok(Peer { name: name.to_owned(), path, version, size, kind })
+    let files = cold::files_of(&path);
+    Ok(Peer { name: name.to_owned(), path, version, size, kind, files })
 }
 
 /// `CREEL_BENCH_RUNTIME`, else the release binary beside this program (both are built for the same

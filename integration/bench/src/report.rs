@@ -1,112 +1,111 @@
-//! The table and the JSON document.
+//! The tables as text, and the JSON document.
 
 use serde_json::{Value, json};
 
 use crate::args::Settings;
+use crate::figures::{Figures, figures, samples_json};
+use crate::goals;
 use crate::machine::Machine;
-use crate::measure::Sample;
 use crate::operation::Operation;
-use crate::peer::Peer;
+use crate::peer::{Peer, newest};
 use crate::rounds::{Outcome, Series};
-use crate::stats::{Summary, summary};
+use crate::scale;
 
-/// The runtimes that the others are set in relation to, where they were measured.
-const REFERENCES: [&str; 2] = ["crun", "runc"];
-
-/// Times in milliseconds, memory in KiB.
-struct Figures {
-    wall: Summary,
-    cpu: Summary,
-    rss_kib: f64,
+/// Everything that a report is about.
+pub struct Run<'a> {
+    pub settings: &'a Settings,
+    pub machine: &'a Machine,
+    pub load_after: &'a str,
+    pub peers: &'a [Peer],
+    pub outcome: &'a Outcome,
 }
 
-fn figures(samples: &[Sample]) -> Option<Figures> {
-    Some(Figures {
-        wall: summary(samples.iter().map(|sample| sample.wall_us))?.scaled(1e-3),
-        cpu: summary(samples.iter().map(|sample| sample.cpu_us))?.scaled(1e-3),
-        rss_kib: summary(samples.iter().map(|sample| sample.rss_kib))?.median,
-    })
-}
-
-/// What is printed: machine, peers, and a table per config.
-pub fn text(
-    settings: &Settings,
-    machine: &Machine,
-    load_after: &str,
-    peers: &[Peer],
-    outcome: &Outcome,
-) -> String {
-    let mut lines = Vec::new();
-    lines.push(format!("kernel   {}", machine.kernel));
-    lines.push(format!(
-        "machine  {} x {}, {} MiB",
-        machine.cpus,
-        machine.cpu_model,
-        machine.memory_kib / 1024
-    ));
-    lines.push(format!("cgroup   {}", machine.cgroup));
-    lines.push(format!("load     {} before, {load_after} after", machine.load));
-    for peer in peers {
-        lines.push(format!(
-            "{:8} {} ({} KiB) {}",
-            peer.name,
-            peer.path.display(),
-            peer.size / 1024,
-            peer.version
-        ));
+impl Run<'_> {
+    /// Name and explanation of each table.
+    pub fn tables(&self) -> Vec<(String, String)> {
+        let scenarios = self.settings.scenarios.iter();
+        let mut tables: Vec<(String, String)> =
+            scenarios.map(|s| (s.name.to_owned(), format!("{}; {} rounds", s.about, s.rounds))).collect();
+        for alive in self.settings.containers.iter().flat_map(|&many| [scale::FEW, many]) {
+            tables.push((scale::table(alive), format!("one more beside {alive} containers alive")));
+        }
+        tables
     }
-    if let Some(least) = figures(&outcome.least) {
+
+    /// The series of one row of a table, by peer.
+    pub fn row(&self, table: &str, operation: Operation) -> Vec<&Series> {
+        let is = |s: &&Series| s.scenario == table && s.operation == operation;
+        self.outcome.series.iter().filter(is).collect()
+    }
+
+    /// The runtimes that others are set in relation to: the newest crun and the newest runc.
+    pub fn references(&self) -> Vec<&Peer> {
+        ["crun", "runc"].into_iter().filter_map(|program| newest(self.peers, program)).collect()
+    }
+
+    /// Figures of a peer among the series of a row.
+    pub fn figures_of(&self, row: &[&Series], peer: &Peer) -> Option<Figures> {
+        let series = row.iter().find(|s| std::ptr::eq(&self.peers[s.peer], peer))?;
+        if series.failure.is_some() { None } else { figures(&series.samples) }
+    }
+}
+
+/// What is printed: machine, peers, and the tables.
+pub fn text(run: &Run<'_>) -> String {
+    let mut lines = run.machine.lines(run.load_after);
+    for peer in run.peers {
+        let (path, size) = (peer.path.display(), peer.size / 1024);
+        lines.push(format!("{:12} {path} ({size} KiB) {}", peer.name, peer.version));
+    }
+    if let Some(least) = figures(&run.outcome.least) {
         lines.push(format!(
-            "least    a static program that exits at once: wall {:.2}, cpu {:.2}, rss {:.0}",
+            "least        a static program that exits at once: wall {:.2}, cpu {:.2}, rss {:.0}",
             least.wall.median, least.cpu.median, least.rss_kib
         ));
     }
-    for config in &settings.configs {
-        lines.push(String::new());
-        lines.push(format!(
-            "{config}: {} rounds, {} ms pause; parallel {}, sequential {}, {} rounds; ms, KiB; ratios of medians",
-            settings.rounds,
-            settings.pause.as_millis(),
-            settings.parallel,
-            settings.sequential,
-            settings.bulk_rounds
-        ));
-        lines.extend(table(config, peers, outcome));
+    for (table, about) in run.tables() {
+        lines.extend([String::new(), format!("{table}: {about}; ms, KiB; ratios of medians")]);
+        lines.extend(rows(run, &table));
     }
     lines.push(String::new());
-    lines.push(
-        "cpu: user + system of the command and all it waited for. create leaves its init behind, whose"
-            .into(),
-    );
-    lines.push(
-        "share is in cycle = create + start + kill + delete + init. rss: peak of the largest process.".into(),
-    );
+    for reached in goals::reached(run.peers, run.outcome) {
+        let part = |name: &str, measured: f64, goal: Option<f64>| {
+            goal.map(|goal| format!("  {name} {measured:.2} of {goal:.2}")).unwrap_or_default()
+        };
+        lines.push(format!(
+            "{:4} {:36}{}{}{}",
+            if reached.met() { "ok" } else { "MISS" },
+            reached.goal.row,
+            part("cpu", reached.cpu, reached.goal.cpu),
+            part("wall", reached.wall, reached.goal.wall),
+            part("rss", reached.rss, reached.goal.rss)
+        ));
+    }
     lines.join("\n") + "\n"
 }
 
-fn table(config: &str, peers: &[Peer], outcome: &Outcome) -> Vec<String> {
+fn rows(run: &Run<'_>, table: &str) -> Vec<String> {
     let mut header = format!(
-        "{:10} {:8} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>4}",
-        "op", "peer", "wall med", "p10", "p99", "cpu med", "p10", "p99", "rss", "n"
+        "{:10} {:12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>7} {:>6} {:>4}",
+        "op", "peer", "wall med", "p10", "p99", "cpu med", "p10", "p99", "rss", "calls", "n"
     );
-    let references: Vec<&str> =
-        REFERENCES.into_iter().filter(|name| peers.iter().any(|peer| peer.name == *name)).collect();
-    for name in &references {
-        header.push_str(&format!(" {:>10} {:>10}", format!("wall/{name}"), format!("cpu/{name}")));
+    for peer in run.references() {
+        header.push_str(&format!(
+            " {:>14} {:>14}",
+            format!("wall/{}", peer.name),
+            format!("cpu/{}", peer.name)
+        ));
     }
     let mut lines = vec![header];
     for operation in Operation::ALL {
-        let rows: Vec<&Series> =
-            outcome.series.iter().filter(|s| s.config == config && s.operation == operation).collect();
-        for series in &rows {
-            lines.push(row(series, &rows, &references, peers));
-        }
+        let row = run.row(table, operation);
+        lines.extend(row.iter().map(|series| line(run, series, &row)));
     }
     lines
 }
 
-fn row(series: &Series, rows: &[&Series], references: &[&str], peers: &[Peer]) -> String {
-    let mut line = format!("{:10} {:8}", series.operation.name(), peers[series.peer].name);
+fn line(run: &Run<'_>, series: &Series, row: &[&Series]) -> String {
+    let mut line = format!("{:10} {:12}", series.operation.name(), run.peers[series.peer].name);
     if let Some(failure) = &series.failure {
         line.push_str(&format!(" {failure}"));
         return line;
@@ -119,78 +118,52 @@ fn row(series: &Series, rows: &[&Series], references: &[&str], peers: &[Peer]) -
     for value in [wall.median, wall.p10, wall.p99, cpu.median, cpu.p10, cpu.p99] {
         line.push_str(&format!(" {value:>9.2}"));
     }
-    line.push_str(&format!(" {:>7.0} {:>4}", own.rss_kib, series.samples.len()));
-    for name in references {
-        let reference = rows
-            .iter()
-            .find(|row| peers[row.peer].name == *name && row.failure.is_none())
-            .and_then(|row| figures(&row.samples));
-        match reference {
+    let calls = series.calls.map_or_else(|| "-".to_owned(), |calls| calls.to_string());
+    line.push_str(&format!(" {:>7.0} {calls:>6} {:>4}", own.rss_kib, series.samples.len()));
+    for reference in run.references() {
+        match run.figures_of(row, reference) {
             Some(other) => line.push_str(&format!(
-                " {:>10.2} {:>10.2}",
+                " {:>14.2} {:>14.2}",
                 wall.median / other.wall.median,
                 cpu.median / other.cpu.median
             )),
-            None => line.push_str(&format!(" {:>10} {:>10}", "-", "-")),
+            None => line.push_str(&format!(" {:>14} {:>14}", "-", "-")),
         }
     }
     line
 }
 
 /// Settings, machine, peers, and every series with its samples in microseconds and KiB.
-pub fn json(
-    settings: &Settings,
-    machine: &Machine,
-    load_after: &str,
-    peers: &[Peer],
-    outcome: &Outcome,
-) -> Value {
-    let peers_json: Vec<Value> = peers
-        .iter()
-        .map(
-            |peer| json!({"name": peer.name, "path": peer.path, "version": peer.version, "bytes": peer.size}),
-        )
-        .collect();
-    let series: Vec<Value> = outcome
-        .series
-        .iter()
-        .map(|series| {
-            json!({
-                "config": series.config,
-                "operation": series.operation.name(),
-                "peer": peers[series.peer].name,
-                "failure": series.failure,
-                "summary": figures(&series.samples).map(|figures| figures.json()),
-                "samples": samples_json(&series.samples),
-            })
+pub fn json(run: &Run<'_>) -> Value {
+    let Run { settings, peers, outcome, .. } = run;
+    let peer = |peer: &Peer| json!({"name": peer.name, "path": peer.path, "version": peer.version, "bytes": peer.size});
+    let series = |series: &Series| {
+        json!({
+            "scenario": series.scenario,
+            "operation": series.operation.name(),
+            "peer": peers[series.peer].name,
+            "failure": series.failure,
+            "systemCalls": series.calls,
+            "summary": figures(&series.samples).map(|figures| figures.json()),
+            "samples": samples_json(&series.samples),
         })
-        .collect();
+    };
+    let goal = |reached: &goals::Reached| {
+        json!({
+            "row": reached.goal.row,
+            "cpu": {"goal": reached.goal.cpu, "measured": reached.cpu},
+            "wall": {"goal": reached.goal.wall, "measured": reached.wall},
+            "rss": {"goal": reached.goal.rss, "measured": reached.rss},
+            "met": reached.met(),
+        })
+    };
     json!({
-        "machine": machine.json(load_after),
-        "settings": {
-            "rounds": settings.rounds,
-            "bulkRounds": settings.bulk_rounds,
-            "parallel": settings.parallel,
-            "sequential": settings.sequential,
-            "pauseMs": u64::try_from(settings.pause.as_millis()).unwrap_or(u64::MAX),
-        },
-        "peers": peers_json,
+        "machine": run.machine.json(run.load_after),
+        "tables": run.tables().into_iter().map(|(name, about)| json!({"name": name, "about": about})).collect::<Vec<_>>(),
+        "settings": {"parallel": settings.parallel, "sequential": settings.sequential},
+        "peers": peers.iter().map(peer).collect::<Vec<_>>(),
         "least": figures(&outcome.least).map(|figures| figures.json()),
-        "series": series,
-    })
-}
-
-impl Figures {
-    fn json(&self) -> Value {
-        let times = |s: &Summary| json!({"median": s.median, "p10": s.p10, "p99": s.p99});
-        json!({"wallMs": times(&self.wall), "cpuMs": times(&self.cpu), "rssKiB": self.rss_kib})
-    }
-}
-
-fn samples_json(samples: &[Sample]) -> Value {
-    json!({
-        "wallUs": samples.iter().map(|sample| sample.wall_us).collect::<Vec<_>>(),
-        "cpuUs": samples.iter().map(|sample| sample.cpu_us).collect::<Vec<_>>(),
-        "rssKiB": samples.iter().map(|sample| sample.rss_kib).collect::<Vec<_>>(),
+        "goals": goals::reached(peers, outcome).iter().map(goal).collect::<Vec<_>>(),
+        "series": outcome.series.iter().map(series).collect::<Vec<_>>(),
     })
 }

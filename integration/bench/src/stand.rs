@@ -1,4 +1,4 @@
-//! One peer under one config: what it runs, how its figures are taken, and what it leaves removed.
+//! One peer under one scenario: what it runs, how its figures are taken, and what it leaves removed.
 
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -12,31 +12,35 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::args::Settings;
-use crate::bundle;
 use crate::measure::{Pattern, Sample, cpu_of_children, sample};
 use crate::operation::{Container, Operation, argv};
 use crate::peer::{Kind, Peer};
-use crate::rounds::Series;
+use crate::rounds::{Place, Series};
+use crate::scenario::Scenario;
+use crate::{bundle, cold};
 
-/// One peer under one config: its bundles, and what it has cost so far.
+/// One peer under one scenario: its bundles, and what it has cost so far.
 pub struct Stand<'a> {
     pub index: usize,
-    peer: &'a Peer,
-    config: &'a str,
-    pub shared: &'a Path,
+    pub peer: &'a Peer,
+    scenario: &'a Scenario,
+    place: &'a Place,
+    systemd: bool,
     root: PathBuf,
     pub errors: PathBuf,
-    pid_file: PathBuf,
+    pub pid_file: PathBuf,
     /// Start of every container id; the cgroup and the bundle have the id's name.
     prefix: String,
     /// Ids of all its containers.
     ids: Vec<String>,
+    /// What is put out of the page cache, if anything is.
+    evicted: Vec<PathBuf>,
     pub series: Vec<Series>,
 }
 
-/// The container of `run`, of the lifecycle, of the proof, and (by number) of the parallel runs.
-const RUN: &str = "run";
-const LIFE: &str = "life";
+/// The container of `run`, of the lifecycle, of the proof, and (by number) of those at once.
+pub const RUN: &str = "run";
+pub const LIFE: &str = "life";
 const PROOF: &str = "proof";
 const NUMBERED: &str = "{n}";
 
@@ -45,47 +49,57 @@ impl<'a> Stand<'a> {
         settings: &Settings,
         index: usize,
         peer: &'a Peer,
-        config_name: &'a str,
-        shared: &'a Path,
+        scenario: &'a Scenario,
+        place: &'a Place,
         config: &Value,
     ) -> Result<Self> {
-        let prefix = format!("creel-bench-{}-{config_name}-{}-", process::id(), peer.name);
-        let mut ids = Vec::new();
-        let numbers: Vec<String> = (0..settings.parallel).map(|n| n.to_string()).collect();
-        for slot in [RUN, LIFE, PROOF].into_iter().chain(numbers.iter().map(String::as_str)) {
-            let id = format!("{prefix}{slot}");
-            let command: &[&str] = match slot {
-                LIFE => &["/bin/sleep", "60"],
-                PROOF => &["/bin/sh", "-c", "exit 7"],
-                _ => &["/bin/true"],
-            };
-            bundle::write(shared, &id, config.clone(), command, &id)?;
-            ids.push(id);
-        }
+        let prefix = format!("creel-bench-{}-{}-{}-", process::id(), scenario.name, peer.name);
+        let evicted = match scenario.cold {
+            true => peer.files.iter().cloned().chain([place.shared.join("rootfs/bin/busybox")]).collect(),
+            false => Vec::new(),
+        };
         let series = Operation::ALL
             .into_iter()
             .filter(|&operation| peer.knows(operation))
-            .map(|operation| Series {
-                config: config_name.to_owned(),
-                operation,
-                peer: index,
-                samples: Vec::new(),
-                failure: None,
-            })
+            .map(|operation| Series::new(scenario.name, operation, index))
             .collect();
-        let file = |what: &str| shared.join(format!("{}-{what}", peer.name));
-        Ok(Self {
+        let file = |what: &str| place.run.path().join(format!("{}-{what}", peer.name));
+        let mut stand = Self {
             index,
             peer,
-            config: config_name,
-            shared,
+            scenario,
+            place,
+            systemd: settings.systemd_cgroup,
             root: file("root"),
             errors: file("errors"),
             pid_file: file("pid"),
             prefix,
-            ids,
+            ids: Vec::new(),
+            evicted,
             series,
-        })
+        };
+        for (slot, command) in
+            [(RUN, &["/bin/true"][..]), (LIFE, &["/bin/sleep", "60"]), (PROOF, &["/bin/sh", "-c", "exit 7"])]
+        {
+            stand.bundle(slot, config, command)?;
+        }
+        for number in 0..settings.parallel {
+            stand.bundle(&number.to_string(), config, &["/bin/true"])?;
+        }
+        Ok(stand)
+    }
+
+    /// Makes one more container known.
+    pub fn bundle(&mut self, slot: &str, config: &Value, command: &[&str]) -> Result<()> {
+        let id = format!("{}{slot}", self.prefix);
+        let cgroup = if self.systemd { format!(":creel-bench:{id}") } else { format!("/{id}") };
+        bundle::write(&self.bundle_of(&id), &self.place.shared, config.clone(), command, &cgroup)?;
+        self.ids.push(id);
+        Ok(())
+    }
+
+    fn bundle_of(&self, id: &str) -> PathBuf {
+        self.place.run.path().join(id)
     }
 
     /// A program that does nothing is fast: only what runs a container at all is measured.
@@ -98,7 +112,7 @@ impl<'a> Stand<'a> {
             Err(error) => format!("{error:#}"),
             Ok(_) => "exit status 0 for a container that exits with 7".into(),
         };
-        eprintln!("creel-bench: {} {}: {why}", self.config, self.peer.name);
+        eprintln!("creel-bench: {} {}: {why}", self.scenario.name, self.peer.name);
         self.clean_up();
         self.series.iter_mut().for_each(|series| series.failure = Some(why.clone()));
     }
@@ -107,24 +121,30 @@ impl<'a> Stand<'a> {
         self.series.iter_mut().for_each(|series| series.samples.clear());
     }
 
-    pub fn run_once(&mut self, settings: &Settings) {
-        sleep(settings.pause);
+    pub fn run_once(&mut self) {
+        self.prepare();
         self.take(Operation::Run, RUN, Pattern::Sequential(1));
     }
 
     pub fn bulk(&mut self, operation: Operation, pattern: Pattern) {
-        let slot = if operation == Operation::Parallel { NUMBERED } else { RUN };
+        let slot = if operation == Operation::Sequential { RUN } else { NUMBERED };
         self.take(operation, slot, pattern);
     }
 
+    /// The conditions of the scenario, before each measured command.
+    fn prepare(&self) {
+        sleep(self.scenario.pause);
+        cold::evict(&self.evicted);
+    }
+
     /// Create to delete of one container; `cycle` is entered when all of its parts succeeded.
-    pub fn lifecycle(&mut self, settings: &Settings) {
+    pub fn lifecycle(&mut self) {
         if self.peer.kind != Kind::Runtime || self.failed(Operation::Create) {
             return;
         }
         let mut cycle = Some(Sample { wall_us: 0, cpu_us: 0, rss_kib: 0 });
         for operation in Operation::LIFECYCLE {
-            sleep(settings.pause);
+            self.prepare();
             let sample = self.take(operation, LIFE, Pattern::Sequential(1));
             if operation.in_cycle() {
                 cycle = cycle.zip(sample).map(|(sum, part)| sum.with(part));
@@ -133,7 +153,7 @@ impl<'a> Stand<'a> {
                 return;
             }
             if operation == Operation::Kill {
-                let cpu_us = self.end_init();
+                let cpu_us = self.end_init(&self.pid_file);
                 cycle =
                     cycle.zip(cpu_us.ok()).map(|(sum, cpu_us)| Sample { cpu_us: sum.cpu_us + cpu_us, ..sum });
             }
@@ -143,10 +163,10 @@ impl<'a> Stand<'a> {
         }
     }
 
-    /// Waits until the container's init is gone and returns the CPU time it used, in microseconds.
+    /// Waits until the init of a pid file is gone and returns the CPU time it used, in microseconds.
     /// The signal is sent again, so that a peer whose kill did nothing cannot hold up the others.
-    fn end_init(&self) -> Result<u64> {
-        let text = fs::read_to_string(&self.pid_file)?;
+    pub fn end_init(&self, pid_file: &Path) -> Result<u64> {
+        let text = fs::read_to_string(pid_file)?;
         let pid = Pid::from_raw(text.trim().parse().context("pid file")?);
         let before = cpu_of_children()?;
         match kill(pid, Signal::SIGKILL) {
@@ -162,7 +182,7 @@ impl<'a> Stand<'a> {
     }
 
     /// One sample, kept and returned; nothing once the operation has failed for this peer.
-    fn take(&mut self, operation: Operation, slot: &str, pattern: Pattern) -> Option<Sample> {
+    pub fn take(&mut self, operation: Operation, slot: &str, pattern: Pattern) -> Option<Sample> {
         if self.failed(operation) {
             return None;
         }
@@ -179,32 +199,38 @@ impl<'a> Stand<'a> {
     }
 
     fn sample(&self, operation: Operation, slot: &str, pattern: Pattern) -> Result<Sample> {
+        sample(&self.argv(operation, slot, &self.pid_file), pattern, &self.errors)
+    }
+
+    /// The command line of an operation.
+    pub fn argv(&self, operation: Operation, slot: &str, pid_file: &Path) -> Vec<String> {
         let id = format!("{}{slot}", self.prefix);
         let container = Container {
             root: &self.root,
             id: &id,
-            bundle: &self.shared.join(&id),
-            pid_file: &self.pid_file,
-            shared: self.shared,
-            config: self.config,
+            bundle: &self.bundle_of(&id),
+            pid_file,
+            shared: &self.place.shared,
+            config: self.scenario.config,
+            systemd: self.systemd,
         };
-        sample(&argv(self.peer, operation, &container), pattern, &self.errors)
+        argv(self.peer, operation, &container)
     }
 
     /// The operation is not measured any more for this peer.
-    fn fail(&mut self, operation: Operation, why: String) {
-        eprintln!("creel-bench: {} {} {}: {why}", self.config, self.peer.name, operation.name());
+    pub fn fail(&mut self, operation: Operation, why: String) {
+        eprintln!("creel-bench: {} {} {}: {why}", self.scenario.name, self.peer.name, operation.name());
         self.clean_up();
         if let Some(series) = self.of(operation) {
             series.failure = Some(why);
         }
     }
 
-    fn of(&mut self, operation: Operation) -> Option<&mut Series> {
+    pub fn of(&mut self, operation: Operation) -> Option<&mut Series> {
         self.series.iter_mut().find(|series| series.operation == operation)
     }
 
-    fn failed(&self, operation: Operation) -> bool {
+    pub fn failed(&self, operation: Operation) -> bool {
         self.series.iter().any(|series| series.operation == operation && series.failure.is_some())
     }
 
@@ -223,8 +249,10 @@ impl<'a> Stand<'a> {
                     eprintln!("creel-bench: {} delete --force {id} did not succeed", self.peer.name);
                 }
             }
-            for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
-                let left = hierarchy.path().join(id);
+            let root = Path::new("/sys/fs/cgroup");
+            let hierarchies = fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path());
+            for hierarchy in hierarchies.chain([root.to_owned()]) {
+                let left = hierarchy.join(id);
                 if left.is_dir() && fs::remove_dir(&left).is_err() {
                     eprintln!("creel-bench: {} is left", left.display());
                 }
