@@ -58,11 +58,15 @@ fn weigh(images: &Images) -> BTreeMap<String, (u64, u64)> {
     images.stored("snapshots").into_iter().map(|name| (name.clone(), weigh_one(&name))).collect()
 }
 
-/// Waits, but not longer than until then.
-fn wait_until(at: Instant, pulls: &mut [Running]) {
-    while Instant::now() < at && !pulls.iter_mut().all(Running::has_exited) {
+/// Waits until then, or until all have ended: that is what it gives then.
+fn wait_until(at: Instant, pulls: &mut [Running]) -> Option<Instant> {
+    while Instant::now() < at {
+        if pulls.iter_mut().all(Running::has_exited) {
+            return Some(Instant::now());
+        }
         rustix::event::poll(&mut [], Some(&Duration::from_micros(200).try_into().unwrap())).ok();
     }
+    None
 }
 
 #[test]
@@ -71,33 +75,39 @@ fn killed_pulls_are_finished_by_the_next() {
     let images = Images::new();
     make(&images);
     let pull = |name: &str| images.creel(&["pull", "-q", &images.oci(name)]).spawn();
-    let whole = {
-        let begun = Instant::now();
-        for pull in IMAGES.map(pull) {
-            pull.output().ok();
-        }
-        begun.elapsed()
-    };
+    let begun = Instant::now();
+    for pull in IMAGES.map(pull) {
+        pull.output().ok();
+    }
+    // How long the pulls take that nobody kills: of an empty store, and of one that a killed round left, or two.
+    let mut whole = [begun.elapsed(); 3];
     let known = weigh(&images);
     assert_eq!(known.len(), 5);
     let mut cut = 0;
     for round in 0..rounds() {
         // Some kills fall on what earlier ones left.
-        if round % 3 == 0 {
+        let kind = usize::try_from(round % 3).unwrap();
+        if kind == 0 {
             for directory in ["snapshots", "images", "refs", "blobs/sha256"] {
                 std::fs::remove_dir_all(images.store(directory)).unwrap();
             }
         }
+        let begun = Instant::now();
         let mut pulls = IMAGES.map(pull);
         // Spread over the whole of the pulls, in an order that is not the rounds'.
-        let at = Instant::now() + whole * (round * 7919 % 101 + 1) / 102;
-        wait_until(at, &mut pulls);
+        let ended = wait_until(begun + whole[kind] * (round * 7919 % 101 + 1) / 102, &mut pulls);
         for pull in &mut pulls {
             if !pull.has_exited() {
                 pull.signal(Signal::KILL);
             }
         }
-        cut += pulls.map(|pull| u32::from(pull.output().code() == -9)).iter().sum::<u32>();
+        // The machine may be busier than it was, or less busy: the kills follow it.
+        whole[kind] = ended.map_or(whole[kind] * 9 / 8, |ended| ended - begun);
+        for pull in pulls {
+            let output = pull.output();
+            assert!([0, -9].contains(&output.code()), "round {round}: {output}");
+            cut += u32::from(output.code() == -9);
+        }
         // Whatever was cut: a layer that is there is whole, and so is an image that has a name.
         for (layer, found) in weigh(&images) {
             assert_eq!(found, known[&layer], "round {round}: {layer}");
@@ -107,7 +117,7 @@ fn killed_pulls_are_finished_by_the_next() {
         for digest in named.lines() {
             images.creel(&["image", "inspect", digest]).output().ok();
         }
-        if round % 3 == 2 {
+        if kind == 2 {
             for name in IMAGES {
                 let output = images.run(&["-q"], &images.oci(name), &[]).output().ok();
                 assert_eq!(output.stdout.trim(), "300", "round {round}");
@@ -116,5 +126,5 @@ fn killed_pulls_are_finished_by_the_next() {
         }
     }
     eprintln!("{cut} of {} pulls were killed half way", 2 * rounds());
-    assert!(cut > rounds() / 4, "only {cut} of {} pulls were killed half way", 2 * rounds());
+    assert!(cut > rounds() / 2, "only {cut} of {} pulls were killed half way", 2 * rounds());
 }
