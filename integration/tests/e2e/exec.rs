@@ -394,20 +394,3 @@ fn a_cgroup_that_the_container_has_not_made_is_named() {
     }
     container.exec(&["--cgroup", "/"], &["true"]).output().ok();
 }
-
-#[test]
-fn a_label_without_its_security_module_is_not_dropped_in_silence() {
-    let lsm = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let container = running();
-    for (flag, module, field) in
-        [("--apparmor", "apparmor", "apparmorProfile"), ("--process-label", "selinux", "selinuxLabel")]
-    {
-        if lsm.contains(module) {
-            skip!("{module} is in force here");
-        }
-        let output = container.exec(&[flag, "nonesuch"], &["true"]).output();
-        if is_creel() {
-            output.exits(255).says(&[field]);
-        }
-    }
-}

@@ -26,7 +26,8 @@ use crate::child::Child;
 use crate::conversation::{self, Report};
 use crate::error::{Failed, Process, Step, StepError};
 use crate::hooks::HookState;
-use crate::init::{InitResources, PROC_SUPER_MAGIC, attach_mount, attrs_of, become_root, new_filesystem};
+use crate::init::{InitResources, attach_mount, attrs_of, become_root, new_filesystem};
+use crate::procfs::{HostProc, PROC_SUPER_MAGIC};
 use crate::rooted::Root;
 use crate::spawn::{leave, open_sources};
 
@@ -146,8 +147,7 @@ fn inside(
 ) -> Result<(), Failed> {
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
-    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failed::host("open(/proc)", errno))?;
+    let proc = HostProc::open()?;
     let alone = SingleThreaded::witness();
     let forked = clone3(0, None, &alone).map_err(|errno| Failed::host("clone3", errno))?;
     let (pid, pidfd) = match forked {
@@ -227,7 +227,7 @@ fn attach_all(
                 let flags = step.attr.map_or(0, |a| a.set) | readonly;
                 (new_filesystem(i, "tmpfs", source, &parameters, flags)?, target)
             }
-            (MountSource::Bind { .. } | MountSource::Cgroup | MountSource::Remount { .. }, _) => {
+            (MountSource::Bind { .. } | MountSource::Cgroup { .. } | MountSource::Remount { .. }, _) => {
                 return Err(StepError::new(Phase::Mounts, i, "not opened"));
             }
         };

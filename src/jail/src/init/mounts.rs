@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use creel_plan::annotations::MOUNT_CONTEXTS;
 use creel_plan::check::check_proc_destination;
 use creel_plan::options::{Atime, attr};
 use creel_plan::steps::{At, Attr, MountSource, MountStep, Parameter, Phase, SourceLink};
@@ -19,10 +20,11 @@ use rustix::mount::{
 };
 
 use super::InitResources;
-use super::sysctl::PROC_SUPER_MAGIC;
 use super::talk;
 use crate::conversation::{Channel, Order};
 use crate::error::{Step, StepError};
+use crate::labels::label_root;
+use crate::procfs::PROC_SUPER_MAGIC;
 use crate::rooted::{Parents, Root};
 
 /// Access time of a mount: a field of three values, and a bit.
@@ -74,10 +76,10 @@ pub fn mount_all(
                 remount(i, step, *flags, data, root)?;
                 continue;
             }
-            MountSource::Cgroup => {
+            MountSource::Cgroup { context } => {
                 let target = open_directory(i, root, &step.destination)?;
                 refuse_in_proc(i, step, target.as_fd(), root)?;
-                super::cgroup::mount(i, step, &resources.cgroup_view, target.as_fd())?
+                super::cgroup::mount(i, step, &resources.cgroup_view, context.as_ref(), target.as_fd())?
             }
         };
         set_propagation(i, mount.as_fd(), &step.propagation)?;
@@ -232,7 +234,7 @@ fn source_is_procfs(step: &MountStep) -> bool {
             rustix::fs::statfs(source.as_str()).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC)
         }
         MountSource::FileSystem { fstype, .. } => fstype == "proc",
-        MountSource::Cgroup | MountSource::Remount { .. } => false,
+        MountSource::Cgroup { .. } | MountSource::Remount { .. } => false,
     }
 }
 
@@ -322,7 +324,7 @@ fn filesystem(
     covered: Option<BorrowedFd<'_>>,
     root: &Root,
 ) -> Result<OwnedFd, StepError> {
-    let MountSource::FileSystem { fstype, source, parameters, copy_up } = &step.source else {
+    let MountSource::FileSystem { fstype, source, parameters, copy_up, label } = &step.source else {
         return Err(StepError::new(Phase::Mounts, i, "not a file system"));
     };
     let attr = step.attr.map_or(0, |a| a.set);
@@ -335,6 +337,9 @@ fn filesystem(
         return Ok(mount);
     }
     let mount = new_filesystem(i, fstype, source, parameters, attr)?;
+    if let Some(label) = label {
+        label_root(i, &mount, label)?;
+    }
     if *copy_up {
         crate::copy::copy_tree(target, mount.as_fd()).step(Phase::Mounts, i, || "tmpcopyup".into())?;
     }
@@ -416,10 +421,7 @@ fn legacy_mount(
     let MountSource::FileSystem { fstype, source, .. } = &step.source else {
         return Err(StepError::new(Phase::Mounts, i, "not a file system"));
     };
-    let words: Vec<String> = parameters
-        .iter()
-        .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |v| format!("{key}={v}")))
-        .collect();
+    let words: Vec<String> = parameters.iter().map(word).collect();
     let data = std::ffi::CString::new(words.join(","))
         .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
     let stage = new_filesystem(i, "tmpfs", "tmpfs", &[("mode".into(), Some("0700".into()))], 0)?;
@@ -435,6 +437,15 @@ fn legacy_mount(
         set_attr(i, mount.as_fd(), false, set, clear)?;
     }
     Ok(mount)
+}
+
+/// A parameter as mount(2) takes it, where a comma in an SELinux context would end it.
+fn word((key, value): &Parameter) -> String {
+    match value {
+        Some(value) if MOUNT_CONTEXTS.contains(&key.as_str()) => format!("{key}=\"{value}\""),
+        Some(value) => format!("{key}={value}"),
+        None => key.clone(),
+    }
 }
 
 fn mount_in(stage: &OwnedFd, source: &str, fstype: &str, data: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
