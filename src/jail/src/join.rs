@@ -138,6 +138,7 @@ fn prepare(
     alone: &SingleThreaded,
 ) -> Result<Program, StepError> {
     join_cgroup(&resources.cgroup_tasks)?;
+    resources.cgroup_tasks.clear();
     bind_to_cpus(plan.affinity.as_ref())?;
     if let Some(score) = plan.oom_score_adj {
         init::write_oom_score_adj(score, resources)?;

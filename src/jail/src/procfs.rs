@@ -1,8 +1,8 @@
 //! The host's procfs, by a handle from before anything of the container is there.
 //!
-//! The **host** opens it before it clones, and only for a plan that writes there: kernel parameters,
-//! oom_score_adj, clocks, labels. A child that has joined somebody's mount namespace or switched its root
-//! has a /proc that an image or another container may have made (CVE-2019-16884, CVE-2019-19921,
+//! The **host** opens it before it clones, and only for a plan that needs it: kernel parameters, oom_score_adj,
+//! clocks and labels are written there, and in a mount namespace that is joined /proc is not the host's. A
+//! child that has joined one or switched its root has a /proc that an image or another container may have made (CVE-2019-16884, CVE-2019-19921,
 //! CVE-2025-52881); it never opens that. Through the handle `self` is the process itself, since it has a
 //! pid in the host's namespace too, and what is per namespace below `sys` is that of whoever opens it.
 //! The handle is closed before the program is looked up (CVE-2024-21626).
@@ -60,6 +60,18 @@ impl HostProc {
             // proc_pid_attr(5) takes one page.
             written => Err(StepError::new(phase, index, format!("{}: {written} bytes were taken", call()))),
         }
+    }
+
+    /// Has a call that takes nothing but a path act on what a descriptor of this process is open on. The
+    /// working directory becomes this handle.
+    pub fn with_path_of<T>(
+        &self,
+        fd: BorrowedFd<'_>,
+        below: &str,
+        call: impl FnOnce(&str) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        rustix::process::fchdir(self)?;
+        call(&format!("self/fd/{}{below}", fd.as_raw_fd()))
     }
 
     /// No link leads out of it. Nothing is mounted over a file of a process; a host that is itself a

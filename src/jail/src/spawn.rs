@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use creel_plan::names::NamespaceKind;
 use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink};
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
@@ -123,7 +124,7 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     if !plan.init.hooks.create_container.is_empty() || !plan.init.start_container.is_empty() {
         state.output = state.output.open()?;
     }
-    if writes_to_procfs(plan) {
+    if needs_procfs(plan) {
         resources.proc = Some(HostProc::open()?);
     }
     let (host_end, child_end) =
@@ -179,10 +180,11 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     Ok(child)
 }
 
-/// Whether a child writes through the host's procfs.
-fn writes_to_procfs(plan: &Plan) -> bool {
-    let Plan { host: _, stage, init } = plan;
-    init.oom_score_adj.is_some()
+/// Whether a child needs the host's procfs.
+fn needs_procfs(plan: &Plan) -> bool {
+    let Plan { host, stage, init } = plan;
+    host.joins.iter().any(|join| join.kind == NamespaceKind::Mount)
+        || init.oom_score_adj.is_some()
         || !init.sysctls.is_empty()
         || are_written(&init.process.labels, init.enter.keyring.as_ref())
         || stage.as_ref().is_some_and(|stage| stage.clocks.is_some())

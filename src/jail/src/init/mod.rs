@@ -17,6 +17,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use creel_plan::steps::{InitPlan, Phase, ProcessPlan, SeccompAt};
+use creel_sys::Errno;
 use creel_sys::process::SingleThreaded;
 use rustix::fs::Mode;
 
@@ -52,7 +53,7 @@ pub struct InitResources {
     pub filter: Option<Filter>,
     /// Where init waits for `start`.
     pub gate: Option<Gate>,
-    /// The host's procfs, for a plan that writes there.
+    /// The host's procfs, for a plan that needs it.
     pub proc: Option<HostProc>,
 }
 
@@ -71,6 +72,20 @@ impl InitResources {
     /// The host's procfs, for a step that writes there.
     pub(crate) fn proc(&self, phase: Phase) -> Result<&HostProc, StepError> {
         self.proc.as_ref().ok_or_else(|| StepError::new(phase, 0, "the host's procfs was not opened"))
+    }
+
+    /// Has a call that takes nothing but a path act on what `fd`, or a name `below` it, is. Where no mount
+    /// namespace was joined, /proc is the host's until the root is switched.
+    pub(crate) fn with_path_of<T>(
+        &self,
+        fd: BorrowedFd<'_>,
+        below: &str,
+        call: impl FnOnce(&str) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        match &self.proc {
+            Some(proc) => proc.with_path_of(fd, below, call),
+            None => call(&format!("/proc/self/fd/{}{below}", fd.as_raw_fd())),
+        }
     }
 
     /// Closes everything that the host had open but `channel`, `others` and what is in here: the
