@@ -574,12 +574,14 @@ fn remount_in_a_joined_mount_namespace_does_not_ask_its_proc_what_to_remount() {
     second.bundle.namespace("mount", Some(&format!("/proc/{init}/ns/mnt"))).set("mounts", json!([]));
     second.bundle.set("root/path", "/").remove("linux/maskedPaths").remove("linux/readonlyPaths");
     second.bundle.mount("/dev/shm", "tmpfs", "tmpfs", &["remount", "rw", "size=1m"]).shell("true");
-    second.call("run", &[]).output();
-    let victim = |text: &str| {
-        let line = text.lines().find(|line| line.contains(" /victim ")).unwrap().to_owned();
-        line.split(' ').nth(5).unwrap().starts_with("ro")
+    second.call("run", &[]).output().ok();
+    let mounts = fs::read_to_string(format!("/proc/{init}/mountinfo")).unwrap();
+    let options = |target: &str| {
+        let line = mounts.lines().find(|line| line.split(' ').nth(4) == Some(target)).unwrap();
+        (line.split(' ').nth(5).unwrap().to_owned(), line.rsplit(' ').next().unwrap().to_owned())
     };
-    assert!(victim(&fs::read_to_string(format!("/proc/{init}/mountinfo")).unwrap()));
+    assert!(options("/victim").0.starts_with("ro,"), "{mounts}");
+    assert!(options("/dev/shm").1.contains("size=1024k"), "{mounts}");
 }
 
 #[test]
