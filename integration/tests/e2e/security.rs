@@ -51,11 +51,16 @@ fn runtime_that_the_container_holds_on_to_cannot_be_written_later() {
     let runtime = Scratch::new();
     let path = runtime.join(Runtime::under_test().path().file_name().unwrap());
     fs::copy(Runtime::under_test().path(), &path).unwrap();
-    let container = Container::of(&Runtime::at(&path));
-    let exe = |pid: i32| fs::File::open(format!("/proc/{pid}/exe")).unwrap();
+    let size = fs::metadata(&path).unwrap().size();
+    // Under runc it is a copy of the binary.
+    let exe = |pid: i32| {
+        let exe = fs::File::open(format!("/proc/{pid}/exe")).ok()?;
+        (exe.metadata().unwrap().size() == size).then_some(exe)
+    };
 
+    let container = Container::of(&Runtime::at(&path));
     container.create();
-    let created = exe(container.init().pid());
+    let created = exe(container.init().pid()).unwrap();
     container.call("delete", &["--force"]).output().ok();
     assert!(!can_be_written(&created, &path), "by the init of a created container");
 
@@ -68,17 +73,14 @@ fn runtime_that_the_container_holds_on_to_cannot_be_written_later() {
     }
     // It stops in the container's cgroup before it is the program.
     let running = container.exec(&["--ignore-paused"], &["true"]).spawn();
-    let init = container.init().pid();
     let controller = if cgroups::is_v2() { "pids" } else { "freezer" };
-    let mut joined = 0;
+    let mut held = None;
     wait::until("the exec process", || {
         let pids = cgroups::read(controller, container.id(), "cgroup.procs").unwrap_or_default();
-        let mut pids = pids.lines().filter_map(|pid| pid.parse::<i32>().ok());
-        let is_runtime = |pid: &i32| *pid != init && exe(*pid).metadata().unwrap().size() > 1 << 20;
-        joined = pids.find(is_runtime).unwrap_or(0);
-        joined != 0
+        held = pids.lines().filter_map(|pid| pid.parse().ok()).find_map(exe);
+        held.is_some()
     });
-    let held = exe(joined);
+    let held = held.unwrap();
     cgroups::freeze(container.id(), false);
     running.output().ok();
     container.stop_and_delete();
@@ -394,6 +396,22 @@ fn null_device_from_a_volume_is_verified() {
 }
 
 #[test]
+fn standard_streams_on_null_do_not_become_a_file_of_the_image() {
+    // CVE-2025-31133: they are taken off the host's null device, but not to whatever has its name.
+    let mut container = Container::new();
+    let mounts = container.bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+    container.bundle.remove("linux/maskedPaths");
+    fs::write(container.bundle.rootfs("bait"), "bait").unwrap();
+    symlink("/bait", container.bundle.rootfs("dev/null")).unwrap();
+    container.bundle.shell("cat; echo over >&0");
+    let output = container.run();
+    assert!(!output.stdout.contains("bait"), "{output}");
+    assert_eq!(fs::read_to_string(container.bundle.rootfs("bait")).unwrap(), "bait");
+    output.creel_says(&["the container's /dev/null is not the null device"]);
+}
+
+#[test]
 fn dev_that_is_a_symlink_makes_nothing_outside() {
     // CVE-2026-41579, CVE-2026-47766.
     needs_runc!(5, "protection of /dev");
@@ -549,6 +567,22 @@ fn nothing_is_written_to_a_proc_that_the_image_brings() {
     assert!(!clocks || offsets.contains("1000"), "{offsets}");
     for bait in baits {
         assert_eq!(fs::read_to_string(&bait).unwrap(), "bait", "{}", bait.display());
+    }
+}
+
+#[test]
+fn sysctl_is_not_written_to_what_covers_that_of_the_host() {
+    // CVE-2025-52881 where the runtime itself is in a container that is not well disposed.
+    let mut container = Container::new();
+    container.bundle.set("linux/sysctl", json!({ "net.ipv4.ip_forward": "1" })).shell("true");
+    let script = "mount -t tmpfs fake /proc/sys; file=/proc/sys/net/ipv4/ip_forward; mkdir -p ${file%/*}; \
+        echo bait > $file; \"$@\"; echo $? $(cat $file)";
+    let run = container.call("run", &[]).through_shell(script);
+    let output = run.behind(["unshare", "--mount", "--propagation", "private"]).output().ok();
+    assert!(output.stdout.ends_with(" bait\n"), "{output}");
+    if is_creel() {
+        assert!(output.stdout.starts_with("1 "), "{output}");
+        output.says(&[".linux.sysctl[", "EXDEV"]);
     }
 }
 

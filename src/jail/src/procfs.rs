@@ -51,15 +51,25 @@ impl HostProc {
     pub fn write(&self, phase: Phase, index: usize, path: &str, value: &[u8]) -> Result<(), StepError> {
         let call = || format!("write(/proc/{path}, {:?})", String::from_utf8_lossy(value).trim_end());
         let file = self.open_for_writing(path).step(phase, index, || format!("open(/proc/{path})"))?;
-        let kind = fstatfs(&file).step(phase, index, || format!("statfs(/proc/{path})"))?.f_type;
-        if kind != PROC_SUPER_MAGIC {
-            return Err(StepError::new(phase, index, format!("/proc/{path} is not on a procfs")));
-        }
         match rustix::io::write(&file, value).step(phase, index, call)? {
             written if written == value.len() => Ok(()),
             // proc_pid_attr(5) takes one page.
             written => Err(StepError::new(phase, index, format!("{}: {written} bytes were taken", call()))),
         }
+    }
+
+    /// No link leads out of it. Nothing is mounted over a file of a process. A host that is itself a container
+    /// may have mounts below `sys`, which are procfs again: EXDEV if not.
+    fn open_for_writing(&self, path: &str) -> Result<OwnedFd, Errno> {
+        let open = |resolve: ResolveFlags| {
+            let resolve = resolve | ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+            openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+        };
+        if path.starts_with("self/") {
+            return open(ResolveFlags::NO_XDEV);
+        }
+        let file = open(ResolveFlags::empty())?;
+        if fstatfs(&file)?.f_type == PROC_SUPER_MAGIC { Ok(file) } else { Err(Errno::XDEV) }
     }
 
     /// Has a call that takes nothing but a path act on what a descriptor of this process is open on. The
@@ -72,15 +82,5 @@ impl HostProc {
     ) -> Result<T, Errno> {
         rustix::process::fchdir(self)?;
         call(&format!("self/fd/{}{below}", fd.as_raw_fd()))
-    }
-
-    /// No link leads out of it. Nothing is mounted over a file of a process; a host that is itself a
-    /// container may have mounts below `sys`.
-    fn open_for_writing(&self, path: &str) -> Result<OwnedFd, Errno> {
-        let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        if path.starts_with("self/") {
-            resolve |= ResolveFlags::NO_XDEV;
-        }
-        openat2(&self.0, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
     }
 }
