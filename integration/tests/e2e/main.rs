@@ -18,6 +18,7 @@ mod harness;
 mod hooks;
 mod hot_mounts;
 mod idmap;
+mod labels;
 mod lifecycle;
 mod mount_paths;
 mod mounts;
