@@ -32,4 +32,5 @@ mod security;
 mod stdio;
 mod systemd;
 mod terminal;
+mod tracers;
 mod update;

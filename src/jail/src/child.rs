@@ -88,9 +88,21 @@ impl<'a> Child<'a> {
                     self.command(Order::Proceed)?;
                 }
                 Some(Report::Failed(error)) => return Err(self.failed(error)),
-                Some(Report::Born(_)) => return Err(Failed::said("the child spoke out of turn")),
+                Some(Report::Born(_) | Report::Namespace(_)) => {
+                    return Err(Failed::said("the child spoke out of turn"));
+                }
                 None => return Err(self.died()),
             }
+        }
+    }
+
+    /// The user namespace of a child that does nothing but hold it.
+    pub(crate) fn namespace(&self) -> Result<OwnedFd, Failed> {
+        match self.next()? {
+            Some(Report::Namespace(file)) => Ok(file),
+            Some(Report::Failed(error)) => Err(self.failed(error)),
+            Some(_) => Err(Failed::said("the child spoke out of turn")),
+            None => Err(self.died()),
         }
     }
 

@@ -28,7 +28,7 @@ use crate::error::{Failed, Process, Step, StepError};
 use crate::hooks::HookState;
 use crate::init::{InitResources, PROC_SUPER_MAGIC, attach_mount, attrs_of, become_root, new_filesystem};
 use crate::rooted::Root;
-use crate::spawn::{leave, open_sources};
+use crate::spawn::{close_to_tracers, leave, open_sources};
 
 /// STATX_MNT_ID_UNIQUE: Linux 6.8. An older kernel's number may be used again.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -148,6 +148,7 @@ fn inside(
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Failed::host("open(/proc)", errno))?;
+    close_to_tracers()?;
     let alone = SingleThreaded::witness();
     let forked = clone3(0, None, &alone).map_err(|errno| Failed::host("clone3", errno))?;
     let (pid, pidfd) = match forked {

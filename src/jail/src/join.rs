@@ -23,7 +23,7 @@ use crate::error::{Failed, Process, Step, StepError};
 use crate::init::{self, InitResources, join_cgroup, talk};
 use crate::process::Program;
 use crate::rooted::Root;
-use crate::spawn::{Attach, clone_into, leave, meet, place, wait_for_cgroup};
+use crate::spawn::{Attach, clone_into, close_to_tracers, leave, meet, place, wait_for_cgroup};
 
 /// Everything to do for `exec`.
 #[derive(Debug)]
@@ -70,6 +70,7 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let user = plan.namespaces & NamespaceKind::User.clone_flag() != 0;
+    close_to_tracers()?;
     let for_children = plan.namespaces & (NamespaceKind::Pid.clone_flag() | NamespaceKind::Time.clone_flag());
     if !user && for_children != 0 {
         setns(init, for_children, &alone).map_err(|errno| Failed::host("setns(pid namespace)", errno))?;
