@@ -13,6 +13,7 @@ mod crun;
 mod devices;
 mod events;
 mod exec;
+mod exec_cgroup;
 mod fds;
 mod harness;
 mod hooks;
