@@ -261,3 +261,21 @@ fn hooks_get_no_file_descriptors() {
     // stdin, stdout, stderr, the directory that ls lists, and the head "total 0".
     assert!(text.lines().count() <= 5, "{text}");
 }
+
+#[test]
+fn poststart_hook_that_fails_late_does_not_touch_another_container_of_the_same_id() {
+    let mut container = Container::idle();
+    let (at, go) = (container.scratch().join("at"), container.scratch().join("go"));
+    creel_integration::Cmd::new("mkfifo").args([&go]).output().ok();
+    let script = format!("touch {}; cat {}; exit 1", at.display(), go.display());
+    container.bundle.set("hooks/poststart", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    let first = container.call("run", &["--detach"]).spawn();
+    wait::until("the hook runs", || at.exists());
+    container.call("delete", &["--force"]).output().ok();
+    container.bundle.remove("hooks");
+    container.run_detached();
+    std::fs::write(&go, "").unwrap();
+    first.output().exits(1);
+    assert_eq!(container.status(), "running");
+    container.exec(&[], &["true"]).output().ok();
+}
