@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use creel_integration::wait::{self, Process};
-use creel_integration::{Container, is_creel, needs_runc};
+use creel_integration::{Container, is_creel, needs_runc, skip};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] =
@@ -278,4 +278,20 @@ fn poststart_hook_that_fails_late_does_not_touch_another_container_of_the_same_i
     first.output().exits(1);
     assert_eq!(container.status(), "running");
     container.exec(&[], &["true"]).output().ok();
+}
+
+#[test]
+fn delete_by_force_ends_a_hook_that_hangs() {
+    if !is_creel() {
+        skip!("runc deletes under a create");
+    }
+    let mut container = Container::idle();
+    let at = container.scratch().join("at");
+    let script = format!("touch {}; exec sleep 1000", at.display());
+    container.bundle.set("hooks/createRuntime", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    let create = container.call("create", &[]).spawn();
+    wait::until("the hook runs", || at.exists());
+    let delete = container.call("delete", &["--force"]).output().ok();
+    create.output().exits(1).says(&["createRuntime hook #0", "init is gone"]);
+    container.assert_clean(&delete);
 }

@@ -7,7 +7,7 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
-use crate::hooks::{HookState, run_hooks};
+use crate::hooks::{HookState, run_hooks_before};
 use crate::idmapped;
 
 /// A cloned process that has not executed its program. Dropped, it is killed and reaped.
@@ -75,7 +75,7 @@ impl<'a> Child<'a> {
                 }
                 Some(Report::Hooks) => {
                     let state = HookState { pid: self.pid, ..state.clone() };
-                    run_hooks(hooks, &state, "creating", Some(&state.bundle))
+                    run_hooks_before(hooks, &state, "creating", Some(&state.bundle), Some(self.pidfd()))
                         .map_err(|e| Failed::said(e.why).at(e.at))?;
                     self.command(Order::Proceed)?;
                 }
