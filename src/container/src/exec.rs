@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
+use creel_cgroup::Join;
 use creel_jail::InitResources;
 use creel_jail::join::{JoinPlan, JoinSetup, open_init, spawn};
 use creel_jail::{Attach, Filter};
@@ -42,17 +43,24 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     if !init.is_alive() {
         return Err(Error::Status("cannot exec in a stopped container"));
     }
-    let mut joined = cgroup.exec_join(&request.cgroups)?;
-    if request.cgroups.is_empty() {
-        // The container's init may have moved on into a cgroup of its own making.
-        if let Some(dir) = cgroup.clone_into_cgroup_of(init.pid)? {
-            joined.into = Some(dir);
-        }
-    }
+    // The container's init may have moved on into a cgroup of its own making.
+    let of_init = match request.cgroups.is_empty() {
+        true => cgroup.clone_into_cgroup_of(init.pid)?,
+        false => None,
+    };
+    let joined = match of_init {
+        Some(dir) => Join { tasks: Vec::new(), into: Some(dir) },
+        None => cgroup.exec_join(&request.cgroups)?,
+    };
     let signals = if request.detach { None } else { Some(Signals::block()?) };
     let resources =
         InitResources { cgroup_tasks: joined.tasks, filter: filter(&container)?, ..InitResources::default() };
+    let rootless = container.state.cgroup.rootless;
     let attach = |pid| {
+        if !cgroup.is_systemds() {
+            // A rootless exec stays in the caller's cgroup where it may not leave it, as in runc.
+            return Ok(());
+        }
         let into = joined.into.as_ref().map(creel_cgroup::path_of).transpose();
         let attached = into.and_then(|into| cgroup.attach_by_systemd(&into.unwrap_or_default(), pid));
         attached.map_err(|e| creel_jail::Failed::said(e.to_string()))
@@ -62,7 +70,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         init: pidfd.as_fd(),
         resources,
         cgroup: joined.into.as_ref().map(AsFd::as_fd),
-        attach: cgroup.is_systemds().then_some(Attach(&attach)),
+        attach: (cgroup.is_systemds() || rootless).then_some(Attach(&attach)),
     };
     let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
     // In runc's words, as in `create`.

@@ -29,7 +29,7 @@ use crate::hooks::HookState;
 use crate::init::{InitResources, attach_mount, attrs_of, become_root, new_filesystem};
 use crate::procfs::{HostProc, PROC_SUPER_MAGIC};
 use crate::rooted::Root;
-use crate::spawn::{leave, open_sources};
+use crate::spawn::{close_to_tracers, leave, open_sources};
 
 /// STATX_MNT_ID_UNIQUE: Linux 6.8. An older kernel's number may be used again.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -148,6 +148,7 @@ fn inside(
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let proc = HostProc::open()?;
+    close_to_tracers()?;
     let alone = SingleThreaded::witness();
     let forked = clone3(0, None, &alone).map_err(|errno| Failed::host("clone3", errno))?;
     let (pid, pidfd) = match forked {

@@ -25,7 +25,7 @@ use crate::labels::{are_written, join_labelled_keyring};
 use crate::process::Program;
 use crate::procfs::HostProc;
 use crate::rooted::Root;
-use crate::spawn::{Attach, clone_into, leave, meet, place, wait_for_cgroup};
+use crate::spawn::{Attach, clone_into, close_to_tracers, leave, meet, place, wait_for_cgroup};
 
 /// Everything to do for `exec`.
 #[derive(Debug)]
@@ -75,6 +75,7 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let user = plan.namespaces & NamespaceKind::User.clone_flag() != 0;
+    close_to_tracers()?;
     let for_children = plan.namespaces & (NamespaceKind::Pid.clone_flag() | NamespaceKind::Time.clone_flag());
     if !user && for_children != 0 {
         setns(init, for_children, &alone).map_err(|errno| Failed::host("setns(pid namespace)", errno))?;
