@@ -22,6 +22,26 @@ macro_rules! needs_runc {
     };
 }
 
+/// Skips the test where systemd makes the cgroups (`CREEL_TEST_CGROUP`).
+#[macro_export]
+macro_rules! needs_cgroupfs {
+    () => {
+        if $crate::Owner::under_test() == $crate::Owner::Systemd {
+            $crate::skip!("cgroups are systemd's here");
+        }
+    };
+}
+
+/// Skips the test where an ordinary user runs the tests.
+#[macro_export]
+macro_rules! needs_root {
+    ($why:literal) => {
+        if !$crate::ids::are_roots() {
+            $crate::skip!("root {}", $why);
+        }
+    };
+}
+
 /// Prints one skip. It goes to the file descriptor, because libtest hides what the print macros of
 /// passing tests write.
 ///

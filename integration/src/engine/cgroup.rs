@@ -163,6 +163,33 @@ pub fn cpu_shares(process: &Path) -> Result<String> {
     value(process, File { controller: "cpu", v1: "cpu.shares", v2: "cpu.weight" })
 }
 
+/// How often something has happened in a cgroup.
+#[derive(Debug, Clone, Copy)]
+pub struct Count {
+    file: File,
+    key: &'static str,
+}
+
+/// Processes that the OOM killer took.
+pub const OOM_KILLS: Count = Count {
+    file: File { controller: "memory", v1: "memory.oom_control", v2: "memory.events" },
+    key: "oom_kill",
+};
+/// Periods in which the CPU quota was used up.
+pub const THROTTLED: Count =
+    Count { file: File { controller: "cpu", v1: "cpu.stat", v2: "cpu.stat" }, key: "nr_throttled" };
+/// Processes that were one too many.
+pub const REFUSED_FORKS: Count =
+    Count { file: File { controller: "pids", v1: "pids.events", v2: "pids.events" }, key: "max" };
+
+/// Insist that it has happened, to processes in the cgroup of this one.
+pub fn has_happened(process: &Path, count: Count) -> Result<()> {
+    let text = value(process, count.file)?;
+    let number = text.lines().find_map(|line| line.strip_prefix(count.key)?.strip_prefix(' '));
+    ensure!(number.is_some_and(|number| number != "0"), "{} in {text:?}", count.key);
+    Ok(())
+}
+
 /// Whether the cgroup of a process is frozen.
 pub fn frozen(process: &Path) -> Result<bool> {
     let (directory, unified) = directory(process, "freezer")?;

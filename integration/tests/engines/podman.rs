@@ -25,13 +25,21 @@ impl Podman {
     fn start(ground: &Ground) -> Result<Self> {
         let sandbox = Sandbox::start("podman")?;
         let recorder = Recorder::install(&sandbox, &ground.runtime)?;
-        let config = include_str!("containers.conf").replace("@NAME@", &ground.runtime.name());
+        let config = include_str!("containers.conf")
+            .replace("@NAME@", &ground.runtime.name())
+            .replace("@MANAGER@", if sandbox.has_systemd() { "systemd" } else { "cgroupfs" });
         fs::write(sandbox.outside(&sandbox.inside("containers.conf")), config)?;
         let images = sandbox.inside("images.tar");
         fs::copy(ground.images.path(), sandbox.outside(&images))?;
         let up = Self { sandbox, runtime: ground.runtime.clone(), recorder };
         up.client(&["load", "--input", &images.display().to_string()]).ok()?;
         Ok(up)
+    }
+
+    /// `--cgroup-parent`: a slice's name has no slash.
+    fn parent(&self) -> String {
+        let slash = if self.sandbox.has_systemd() { "" } else { "/" };
+        format!("{slash}{}", self.sandbox.cgroup())
     }
 
     fn podman_with(&self, runtime: &Path, words: &[&str]) -> Call {
@@ -49,8 +57,7 @@ impl Client for Podman {
     }
 
     fn run(&self, options: &[&str], command: &[&str]) -> Call {
-        let parent = format!("/{}", self.sandbox.cgroup());
-        let call = self.client(&["run", "--pull", "never", "--cgroup-parent", &parent]);
+        let call = self.client(&["run", "--pull", "never", "--cgroup-parent", &self.parent()]);
         call.args(options).args(&[BUSYBOX]).args(command)
     }
 
@@ -102,7 +109,7 @@ pub fn suite(report: &mut Report, ground: &Ground) {
     report.suite("podman", ground, &["podman", "conmon", "netavark", "iptables"], Podman::start, &CASES);
 }
 
-const CASES: [Case<Podman>; 28] = [
+const CASES: [Case<Podman>; 29] = [
     Case { name: "run passes output and exit code", run: lifecycle::foreground },
     Case { name: "exit codes 125, 126 and 127", run: lifecycle::start_failures },
     Case { name: "run on a terminal", run: lifecycle::terminal },
@@ -116,6 +123,7 @@ const CASES: [Case<Podman>; 28] = [
     Case { name: "pause freezes and unpause thaws", run: lifecycle::pause },
     Case { name: "stats and top", run: stats_and_top },
     Case { name: "limits reach the cgroup", run: settings::limits },
+    Case { name: "limits kill, throttle and refuse", run: settings::limits_hold },
     Case { name: "update changes the limits", run: update },
     Case { name: "read-only root file system, tmpfs, shm size", run: settings::read_only },
     Case { name: "user namespace with id maps", run: id_maps },
@@ -193,7 +201,7 @@ fn copy(up: &Podman) -> Result<()> {
 /// conmon's and podman's flags, seen on their way and answered with exit code 0.
 fn recorded(up: &Podman) -> Result<()> {
     let podman = |words: &[&str]| up.podman_with(up.recorder.path(), words);
-    let parent = format!("/{}", up.sandbox.cgroup());
+    let parent = up.parent();
     let run = ["run", "--detach", "--network", "none", "--name", "recorded", "--cgroup-parent", &parent];
     podman(&run).args(&[BUSYBOX, "sleep", "1000"]).ok()?;
     podman(&["exec", "recorded", "true"]).ok()?;
