@@ -59,8 +59,12 @@ impl Container {
 
     /// A container of `runtime`.
     pub fn of(runtime: &Runtime) -> Container {
+        Container::owned(runtime, Owner::under_test())
+    }
+
+    /// A container of `runtime` with a cgroup of that owner.
+    pub fn owned(runtime: &Runtime, owner: Owner) -> Container {
         let scratch = Scratch::new();
-        let owner = Owner::under_test();
         let bundle = Bundle::make(&scratch.dir("bundle"), &owner.cgroups_path(scratch.name()));
         let id = scratch.name().to_owned();
         scratch.dir("root");

@@ -1,5 +1,7 @@
 //! The ids that an ordinary user may have in a container: the own one as root, the subordinate ones above.
 
+use std::path::Path;
+
 use rustix::process::{getegid, geteuid};
 use serde_json::{Value, json};
 
@@ -45,6 +47,13 @@ pub fn subordinate() -> Option<Subordinate> {
     let user = name(geteuid().as_raw()).expect("the user is not in /etc/passwd");
     let range = |file: &str| range(&std::fs::read_to_string(file).unwrap(), &user).expect(file);
     Some(Subordinate { uids: range("/etc/subuid"), gids: range("/etc/subgid") })
+}
+
+/// An ordinary user who has a systemd running.
+pub fn with_systemd() -> Option<u32> {
+    let users = std::fs::read_dir("/run/user").ok()?.flatten();
+    let mut uids = users.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    uids.find(|uid| *uid >= 1000 && Path::new(&format!("/run/user/{uid}/bus")).exists())
 }
 
 /// passwd(5)

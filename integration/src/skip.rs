@@ -42,12 +42,20 @@ macro_rules! needs_root {
     };
 }
 
-/// Prints one skip. It goes to the file descriptor, because libtest hides what the print macros of
+/// Prints one skip. Lines go to the file descriptor, because libtest hides what the print macros of
 /// passing tests write.
 ///
 /// # Panics
 /// When stderr is closed.
 pub fn report(here: &str, reason: &str) {
     let test = here.trim_end_matches("::here");
-    std::io::stderr().write_all(format!("skip: {test}: {reason}\n").as_bytes()).unwrap();
+    say(&format!("skip: {test}: {reason}"));
+}
+
+/// Prints a line that a passing test has to say.
+///
+/// # Panics
+/// When stderr is closed.
+pub fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

@@ -12,6 +12,7 @@ use super::harness::Skip;
 /// A top-level directory that exists in each hierarchy, or in none.
 #[derive(Debug)]
 pub struct Top {
+    parent: String,
     name: String,
 }
 
@@ -42,9 +43,9 @@ fn hierarchies() -> Result<Vec<Hierarchy>> {
 }
 
 impl Top {
-    /// Nothing is made yet: engines and runtimes do that.
-    pub fn new(name: String) -> Self {
-        Self { name }
+    /// Nothing is made yet: engines and runtimes do that. The parent is "" for the top of the hierarchies.
+    pub fn new(parent: String, name: String) -> Self {
+        Self { parent, name }
     }
 
     /// The directory's name.
@@ -56,7 +57,7 @@ impl Top {
     pub fn directories(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for hierarchy in hierarchies()? {
-            walk(&hierarchy.mount.join(&self.name), &mut found)?;
+            walk(&hierarchy.mount.join(&self.parent).join(&self.name), &mut found)?;
         }
         Ok(found)
     }

@@ -36,11 +36,13 @@ const SETUP: &str = "set -e
 exec 9</run
 mount -t tmpfs -o mode=755 tmpfs /run
 for dir in $KEEP; do
+    [ -d /proc/self/fd/9/$dir ] || continue
     mkdir /run/$dir
     mount -c --rbind /proc/self/fd/9/$dir /run/$dir
 done
 exec 9<&-
 mkdir -p /run/lock /run/engine/tmp /run/cgroup
+chown -R $OWNER /run/engine
 mount --move /sys/fs/cgroup /run/cgroup
 mount -t sysfs sysfs /sys
 mount --move /run/cgroup /sys/fs/cgroup
@@ -59,22 +61,31 @@ pub struct Sandbox {
     first: u32,
     cgroup: Top,
     owner: Owner,
+    user: Option<u32>,
 }
 
 impl Sandbox {
     /// Start one for `engine`, whose name becomes part of the cgroup's.
     pub fn start(engine: &str) -> Result<Self> {
+        Self::start_for(None, engine)
+    }
+
+    /// Start one in which [`Sandbox::call`] is that user's, who has a systemd; the scratch directory too.
+    pub fn start_for(user: Option<u32>, engine: &str) -> Result<Self> {
         let owner = Owner::under_test();
         let systemd = owner == Owner::Systemd;
         // A dash in a slice's name makes it one of another slice.
         let name = format!("creel-{engine}-{}", std::process::id());
-        let cgroup = Top::new(if systemd { format!("{}.slice", name.replace('-', "")) } else { name });
+        let name = if systemd { format!("{}.slice", name.replace('-', "")) } else { name };
+        let manager = |uid: u32| format!("user.slice/user-{uid}.slice/user@{uid}.service");
+        let cgroup = Top::new(user.map(manager).unwrap_or_default(), name);
         let own_pids: &[&str] = if systemd { &[] } else { &["--pid", "--mount-proc"] };
         let mut unshare = Command::new("unshare")
             .args(["--mount", "--net", "--fork", "--kill-child"])
             .args(own_pids)
             .args(["--propagation", "private", "--", "sh", "-c", SETUP])
-            .env("KEEP", if systemd { "systemd dbus" } else { "" })
+            .env("KEEP", if systemd { "systemd dbus user" } else { "" })
+            .env("OWNER", user.unwrap_or(0).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -89,7 +100,7 @@ impl Sandbox {
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let children = fs::read_to_string(&children).context(children)?;
         let first = children.trim().parse().with_context(|| format!("children {children:?}"))?;
-        Ok(Self { unshare, first, cgroup, owner })
+        Ok(Self { unshare, first, cgroup, owner, user })
     }
 
     /// The sandbox's first process, as the test sees it.
@@ -100,6 +111,11 @@ impl Sandbox {
     /// Name of the cgroup below which its containers belong, or of the slice.
     pub fn cgroup(&self) -> &str {
         self.cgroup.name()
+    }
+
+    /// Whose sandbox it is, unless it is root's.
+    pub fn user(&self) -> Option<u32> {
+        self.user
     }
 
     /// Whether systemd makes the cgroups.
@@ -147,9 +163,15 @@ impl Sandbox {
     /// A command in the sandbox. It dies with the nsenter(1) that brings it there.
     pub fn call(&self, words: &[&str]) -> Call {
         let target = self.first.to_string();
-        let prefix = ["nsenter", "--target", &target, "--mount", "--net", "--pid", "--"];
-        let prefix = prefix.iter().chain(&["setpriv", "--pdeathsig", "KILL", "--"]);
-        Call::new(prefix.map(|word| (*word).to_owned()).collect(), words)
+        let enter = ["nsenter", "--target", &target, "--mount", "--net", "--pid", "--"];
+        let mut prefix: Vec<String> = enter.map(str::to_owned).to_vec();
+        if let Some(uid) = self.user {
+            let ids = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()];
+            prefix.extend(["setpriv".to_owned()].into_iter().chain(ids));
+            prefix.extend(["env".to_owned(), format!("XDG_RUNTIME_DIR=/run/user/{uid}")]);
+        }
+        prefix.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned));
+        Call::new(prefix, words)
     }
 
     /// Evaluate `condition` until it holds, the deadline passes or the sandbox ends.
@@ -237,16 +259,16 @@ impl Sandbox {
     }
 
     fn end(&mut self) -> Result<()> {
+        // Of a slice that nobody needs any more systemd may know nothing, and says so.
+        let whose = if self.user.is_some() { "--user" } else { "--system" };
+        let stop = self.call(&["systemctl", whose, "--quiet", "stop", self.cgroup()]);
+        let stopped = if self.has_systemd() { stop.output().map(drop) } else { Ok(()) };
         drop(self.unshare.stdin.take());
         if !ended_within(&self.unshare, Duration::from_secs(10))? {
             self.unshare.kill()?;
         }
         self.unshare.wait()?;
-        if self.has_systemd() {
-            // Of a slice that nobody needs any more systemd may know nothing.
-            Command::new("systemctl").args(["--quiet", "stop", self.cgroup()]).status()?;
-        }
-        self.cgroup.remove()
+        stopped.and(self.cgroup.remove())
     }
 }
 
