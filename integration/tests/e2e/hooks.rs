@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use creel_integration::wait::{self, Process};
-use creel_integration::{Container, is_creel, needs_runc};
+use creel_integration::{Container, Runtime, is_creel, needs_runc, skip};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] =
@@ -98,6 +98,32 @@ fn hooks_read_the_state_of_their_phase() {
         let expected = if kind == "poststop" { vec![0, i64::from(pid)] } else { vec![i64::from(pid), 1] };
         assert!(expected.contains(&seen), "{kind}: {seen}, init is {pid}");
     }
+}
+
+#[test]
+fn run_whose_poststart_hook_fails_leaves_a_new_container_of_its_id_alone() {
+    if !is_creel() {
+        skip!("runc 1.5 runs it before the process");
+    }
+    let mut container = Container::shell("sleep 1000");
+    let plain = container.scratch().file("plain.json", container.bundle.config.to_string());
+    let script = format!(
+        "{creel} --root {root} delete --force {id} && \
+         {creel} --root {root} create --bundle {bundle} --config {plain} {id}; exit 1",
+        creel = Runtime::under_test().path().display(),
+        root = container.root().display(),
+        id = container.id(),
+        bundle = container.bundle.dir().display(),
+        plain = plain.display(),
+    );
+    let script = format!("{{ {script}; }} </dev/null >/dev/null 2>&1");
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] });
+    container.bundle.set("hooks/poststart", json!([hook]));
+    container.call("run", &[]).output().exits(1).says(&[".hooks.poststart[0]"]);
+    assert_eq!(container.status(), "created");
+    container.start();
+    assert_eq!(container.status(), "running");
+    container.stop_and_delete();
 }
 
 #[test]

@@ -31,7 +31,13 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     // From now on the container can be stopped, deleted and entered by others.
     dir.unlock();
     if !draft.poststart().is_empty() {
-        start::poststart(draft.poststart(), &hook_state(&state, init.pid), init)?;
+        if let Err(error) = start::poststart(draft.poststart(), &hook_state(&state, init.pid), init) {
+            // It may have been deleted meanwhile, and its id, paths and cgroup be another container's.
+            if dir.lock().is_err() {
+                undo.keep();
+            }
+            return Err(error);
+        }
     }
     undo.keep();
     let RunMode::Foreground { keep, .. } = mode else {
