@@ -12,8 +12,9 @@ use creel_image_lib::reference::Source;
 use creel_image_lib::store::{Image, Named, Store};
 use serde_json::{Value, json};
 
+use crate::access::{self, End};
 use crate::origin::{self, Origin};
-use crate::{access, cli, names, output, pull, setup, verify};
+use crate::{cli, names, output, pull, setup, verify};
 
 /// `creel image ...`
 pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -134,7 +135,7 @@ pub fn tags(words: &ArgMatches) -> Result<()> {
     let Source::Registry(reference) = names::parse(&text)? else {
         bail!("{text}: only repositories of registries have tags");
     };
-    let tags = access::client(words)?.repository(&reference)?.tags()?;
+    let tags = access::client(words, End::Source)?.repository(&reference)?.tags()?;
     output::write(&tags.iter().map(|tag| format!("{tag}\n")).collect::<String>())
 }
 

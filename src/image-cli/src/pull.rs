@@ -62,6 +62,7 @@ impl<'a> Wanted<'a> {
     pub fn new(words: &'a ArgMatches, policy: Policy) -> Result<Self> {
         let text = cli::value::<String>(words, "image").unwrap_or_default();
         let sources = names::candidates(&text)?;
+        names::check_login(&sources, &text, words)?;
         if sources.contains(&Source::Stdin) && cli::flag(words, "interactive") {
             bail!("-i: standard input is the image's archive, and nothing is left of it for the container");
         }
