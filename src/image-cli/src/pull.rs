@@ -306,7 +306,9 @@ fn attempt(
     let digest = job.descriptor.digest()?;
     let offset = partial.as_ref().map_or(0, |partial| partial.have());
     let opened = origin.layer_from(job.descriptor, offset);
-    if let (Err(_), Some(partial)) = (&opened, &mut partial) {
+    if let (Err(error), Some(partial)) = (&opened, &mut partial)
+        && !error.downcast_ref::<creel_registry::Error>().is_some_and(creel_registry::Error::is_final)
+    {
         partial.source_failed();
     }
     let source = opened.with_context(|| format!("layer {}", digest.short()))?;
