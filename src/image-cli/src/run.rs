@@ -18,7 +18,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Error, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::mount::Writes;
-use creel_image_lib::runtime_config::{Network, Run, runtime_config};
+use creel_image_lib::runtime_config::{Network, Run, runtime_config, volumes};
 use creel_image_lib::store::{Container, Image, Places, Store};
 use serde_json::Value;
 
@@ -98,7 +98,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         network::start_pasta(&bundle)?;
     }
     made.mount(if options.keep { Writes::Durable } else { Writes::Volatile })?;
-    let config = write_bundle(&store, &image, &made.container, &run)?;
+    let config = write_bundle(&store, &image, &made.container, &mut run)?;
     command::check(made.container.rootfs(), &config, &run)?;
     let mut call = Command::new(runtime);
     call.args(cli::values(globals, "runtime-arg"))
@@ -143,8 +143,11 @@ fn policy(words: &ArgMatches) -> Policy {
 }
 
 /// Writes config.json.
-fn write_bundle(store: &Store, image: &Image, container: &Container, run: &Run) -> Result<Value> {
+fn write_bundle(store: &Store, image: &Image, container: &Container, run: &mut Run) -> Result<Value> {
     let config = store.config(image)?;
+    for place in volumes(&config, run)? {
+        run.mounts.push(mounts::volume_of_image(container.make_volume(&place)?, place)?);
+    }
     let rootfs = container.rootfs();
     let rootfs = rootfs.to_str().with_context(|| format!("{} is not UTF-8", rootfs.display()))?;
     let mut value = runtime_config(&config, run, &store.users(image)?, rootfs)?;

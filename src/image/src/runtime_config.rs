@@ -39,6 +39,8 @@ pub enum Error {
     NoValue(String),
     /// A mount's destination is not absolute.
     RelativeMount(String),
+    /// A volume of the image that is no place below its root.
+    BadVolume(String),
     /// What is wrong with the user's seccomp profile.
     Seccomp(String),
     /// An id that the user namespace does not have.
@@ -52,6 +54,9 @@ impl fmt::Display for Error {
             Error::NoUser { kind, name } => write!(f, "the image has no {kind} {name:?}"),
             Error::NoCapability(name) => write!(f, "{name:?} is not a capability"),
             Error::NoValue(name) => write!(f, "{name:?} is not NAME=value"),
+            Error::BadVolume(path) => {
+                write!(f, "the image has a volume at {path:?}, which is no path below /")
+            }
             Error::Seccomp(why) => write!(f, "the seccomp profile: {why}"),
             Error::NotMapped(user) => write!(
                 f,
@@ -94,16 +99,6 @@ pub enum Seccomp {
         /// The kernel that the conditions are about, the first two numbers of its version.
         kernel: (u32, u32),
     },
-}
-
-/// What becomes of the image's volumes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Volumes {
-    /// They are directories of the writable layer and go with it.
-    #[default]
-    InRootfs,
-    /// A tmpfs each, with a copy of what the image has there.
-    Tmpfs,
 }
 
 /// One range of an id map: container, host, size.
@@ -212,8 +207,6 @@ pub struct Run {
     pub unmasked: bool,
     /// AppArmor profile, which the machine has.
     pub apparmor: Option<String>,
-    /// Volumes of the image.
-    pub volumes: Volumes,
     /// Maps of the user namespace that the runtime is in, if it is not the first one.
     pub within: Option<IdMaps>,
     /// `linux.cgroupsPath`.
@@ -241,7 +234,7 @@ pub fn runtime_config(image: &ImageConfig, run: &Run, users: &Databases, root: &
         "ociVersion": "1.2.0",
         "root": {"path": root, "readonly": run.read_only},
         "process": process(image, run, &user, &capabilities)?,
-        "mounts": all_mounts(image, run)?,
+        "mounts": all_mounts(run)?,
         "annotations": annotations(image, run),
         "linux": linux(image, run, &capabilities)?,
     });
@@ -318,23 +311,29 @@ fn env(image: &ImageConfig, run: &Run, user: &User) -> Result<Vec<String>, Error
     Ok(env)
 }
 
-/// A mount of the user's at a standard place takes that place; the others follow, the shorter paths first.
-fn all_mounts(image: &ImageConfig, run: &Run) -> Result<Vec<Value>, Error> {
-    let mut own: Vec<Mount> = run.mounts.clone();
-    if run.volumes == Volumes::Tmpfs {
-        for path in image.config.volumes.keys().filter(|path| path.starts_with('/')) {
-            if !own.iter().any(|mount| mount.destination.trim_end_matches('/') == path.trim_end_matches('/'))
-            {
-                let options = ["nosuid", "nodev", "tmpcopyup"].map(str::to_string).to_vec();
-                own.push(Mount {
-                    destination: path.clone(),
-                    kind: "tmpfs".to_string(),
-                    source: "tmpfs".to_string(),
-                    options,
-                });
-            }
+/// The volumes of the image that want a directory each: those that nothing else is mounted at. What is below /proc,
+/// /sys and /dev is the kernel's; images made for systemd name /sys/fs/cgroup.
+pub fn volumes(image: &ImageConfig, run: &Run) -> Result<Vec<String>, Error> {
+    let parts =
+        |path: &str| path.split('/').filter(|part| !matches!(*part, "" | ".")).map(str::to_owned).collect();
+    let mut taken: Vec<Vec<String>> = run.mounts.iter().map(|mount| parts(&mount.destination)).collect();
+    let mut wanted = Vec::new();
+    for path in image.config.volumes.keys() {
+        let place = parts(path);
+        if !path.starts_with('/') || place.is_empty() || place.iter().any(|part| part == "..") {
+            return Err(Error::BadVolume(path.clone()));
+        }
+        if !matches!(place[0].as_str(), "proc" | "sys" | "dev") && !taken.contains(&place) {
+            wanted.push(format!("/{}", place.join("/")));
+            taken.push(place);
         }
     }
+    Ok(wanted)
+}
+
+/// A mount of the user's at a standard place takes that place; the others follow, the shorter paths first.
+fn all_mounts(run: &Run) -> Result<Vec<Value>, Error> {
+    let mut own: Vec<Mount> = run.mounts.clone();
     if let Some(relative) = own.iter().find(|mount| !mount.destination.starts_with('/')) {
         return Err(Error::RelativeMount(relative.destination.clone()));
     }
