@@ -167,25 +167,38 @@ impl Registries {
         self.short_names
     }
 
-    /// The places of a repository, in the order to ask: mirrors, then the registry itself.
-    pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
-        let name = format!("{registry}/{repository}");
+    /// The table of the longest prefix of a name, and how much of it that is.
+    fn table(&self, name: &str) -> Result<Option<(usize, &Table, &Path)>, Error> {
         let best = self
             .tables
             .values()
-            .filter_map(|(table, path)| Some((matched(&table.prefix, &name)?, table, path)))
+            .filter_map(|(table, path)| Some((matched(&table.prefix, name)?, table, path.as_path())))
             .max_by_key(|(length, _, _)| *length);
-        let Some((length, table, path)) = best else {
-            return Ok(vec![Endpoint {
-                registry: registry.to_owned(),
-                repository: repository.to_owned(),
-                insecure: false,
-                mirror: None,
-            }]);
-        };
-        if table.blocked {
-            return Err(Error::Blocked { prefix: table.prefix.clone(), path: path.clone() });
+        match best {
+            Some((_, table, path)) if table.blocked => {
+                Err(Error::Blocked { prefix: table.prefix.clone(), path: path.to_owned() })
+            }
+            other => Ok(other),
         }
+    }
+
+    /// Where a repository is written: what is named, for `location` and mirrors are of what is read.
+    pub(crate) fn written(&self, registry: &str, repository: &str) -> Result<Endpoint, Error> {
+        let found = self.table(&format!("{registry}/{repository}"))?;
+        Ok(Endpoint {
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            insecure: found.is_some_and(|(_, table, _)| table.insecure),
+            mirror: None,
+        })
+    }
+
+    /// The places of a repository to read, in the order to ask: mirrors, then the registry itself.
+    pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
+        let name = format!("{registry}/{repository}");
+        let Some((length, table, path)) = self.table(&name)? else {
+            return Ok(vec![self.written(registry, repository)?]);
+        };
         let rest = &name[length..];
         let mut endpoints = Vec::new();
         for mirror in &table.mirror {
@@ -380,6 +393,10 @@ mod tests {
                 "{registry}/{repository}"
             );
         }
+        let written = |registry: &str, repository: &str| conf.written(registry, repository).unwrap();
+        assert_eq!(names(&[written("docker.io", "library/x")]), ["docker.io/library/x"]);
+        assert!(written("a.corp.example", "x").insecure && !written("docker.io", "a/b").insecure);
+        assert!(conf.written("bad.example", "x").is_err());
         let hub = conf.endpoints("docker.io", "a/b").unwrap();
         assert!(hub[0].insecure && !hub[2].insecure);
         assert_eq!(hub[1].mirror, Some(PullFromMirror::DigestOnly));

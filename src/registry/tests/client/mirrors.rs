@@ -38,13 +38,34 @@ fn mirrors_are_asked_in_order_and_the_registry_last() {
     for host in [broken.host(), tags.host(), registry.host.clone()] {
         assert!(error.to_string().contains(&host), "{error}");
     }
-    // What is written goes to the registry alone.
-    push_image(&repository, "v3", &bytes(10));
-    assert_eq!(broken.count("POST", "") + tags.count("POST", "") + tags.count("PUT", ""), 0);
-
     let blocked = home.client().repository(&"bad.example/x".parse().unwrap());
     let message = blocked.err().unwrap().to_string();
     assert!(message.starts_with("bad.example: blocked by "), "{message}");
+}
+
+#[test]
+fn what_is_written_goes_to_the_registry_that_is_named() {
+    let test = "what_is_written_goes_to_the_registry_that_is_named";
+    let (Some(named), Some(moved)) = (Registry::plain(test), Registry::plain(test)) else { return };
+    let (mirror, behind) = (Server::start(|_| Reply::new(404, "")), moved.host.clone());
+    let location = Server::start(move |heard| forward(&behind, heard));
+    let home = Home::new();
+    home.write(
+        "etc/containers/registries.conf",
+        format!(
+            "[[registry]]\nprefix = '{}/team'\nlocation = '{}/moved'\n[[registry.mirror]]\nlocation = '{}/a'\n",
+            named.host,
+            location.host(),
+            mirror.host()
+        ),
+    );
+    let digest = push_image(&home.repository(&named.host, "team/app"), "v1", &bytes(10));
+    assert!(mirror.heard().is_empty() && location.heard().is_empty());
+    let there = Home::new().repository(&named.host, "team/app");
+    assert_eq!(there.manifest("v1").unwrap().digest, digest);
+    // Reading follows the rewrite all the same.
+    assert!(home.repository(&named.host, "team/app").manifest("v1").unwrap_err().is_not_found());
+    assert_eq!(location.count("GET", "/v2/moved/app/manifests/v1"), 1);
 }
 
 #[test]
