@@ -278,9 +278,10 @@ fn file_name(layer: &Descriptor) -> Result<String> {
     };
     let mut parts = Path::new(title).components();
     match (parts.next(), parts.next()) {
-        (Some(Component::Normal(_)), None) if !title.contains('/') && !title.contains('\0') => {
-            Ok(title.clone())
+        _ if title.contains(char::is_control) => {
+            bail!("a file of the artifact is called {title:?}, which is no name for a file")
         }
+        (Some(Component::Normal(_)), None) if !title.contains('/') => Ok(title.clone()),
         _ => bail!("a file of the artifact is called {title:?}, which leads out of the directory"),
     }
 }
@@ -336,7 +337,20 @@ mod tests {
             file_name(&layer)
         };
         assert_eq!(named("sbom.json").unwrap(), "sbom.json");
-        for title in ["", ".", "..", "/etc/passwd", "a/b", "../x", "./x", "a\0b", "x/"] {
+        for title in [
+            "",
+            ".",
+            "..",
+            "/etc/passwd",
+            "a/b",
+            "../x",
+            "./x",
+            "a\0b",
+            "x/",
+            "a\nb",
+            "a\x1b[31mb",
+            "a\u{9b}b",
+        ] {
             assert!(named(title).is_err(), "{title:?}");
         }
         assert_eq!(file_name(&Descriptor::of("a/b", b"x")).unwrap().len(), 64);

@@ -148,7 +148,9 @@ pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let origin = Origin::open(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let target = origin.target().with_context(|| name.clone())?;
     if cli::flag(words, "raw") {
-        return output::write(std::str::from_utf8(&target.bytes).context("the manifest is not UTF-8")?);
+        return output::write_document(
+            std::str::from_utf8(&target.bytes).context("the manifest is not UTF-8")?,
+        );
     }
     let platforms = match parse(&target.bytes, target.media_type.as_deref())? {
         Document::Manifest(_) => Vec::new(),
@@ -164,7 +166,9 @@ pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         .with_context(|| name.clone())?;
     let config = origin.config(&chosen.manifest.config).with_context(|| name.clone())?;
     if cli::flag(words, "config") {
-        return output::write(std::str::from_utf8(&config).context("the configuration is not UTF-8")?);
+        return output::write_document(
+            std::str::from_utf8(&config).context("the configuration is not UTF-8")?,
+        );
     }
     let size: u64 = chosen.manifest.layers.iter().map(|layer| layer.size).sum();
     let document = json!({

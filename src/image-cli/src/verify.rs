@@ -58,7 +58,7 @@ pub fn command(store: &Store, words: &ArgMatches) -> Result<()> {
         };
         let mut text = format!("{}: {state}\n", named.reference);
         for line in &report.lines {
-            text.push_str(&format!("  {line}\n"));
+            text.push_str(&format!("  {}\n", output::word(line)));
         }
         output::write(&text)?;
         wrong += usize::from(report.wrong);

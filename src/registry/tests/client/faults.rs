@@ -248,6 +248,22 @@ fn tags_and_referrers_come_in_pages() {
 }
 
 #[test]
+fn tags_that_are_none_are_refused_and_digests_among_them_passed_over() {
+    let server = Server::start(|heard| {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        match heard.target.as_str() {
+            "/v2/app/tags/list" => Reply::new(200, format!(r#"{{"tags":["a","{digest}"]}}"#)),
+            "/v2/red/tags/list" => Reply::new(200, r#"{"tags":["a\u001b[31mRED"]}"#),
+            _ => Reply::new(200, "{}"),
+        }
+    });
+    let tags = |name: &str| Home::new().repository(&server.host(), name).tags();
+    assert_eq!(tags("app").unwrap(), ["a"]);
+    let error = tags("red").unwrap_err().to_string();
+    assert!(error.starts_with(&server.host()) && !error.contains('\x1b'), "{error}");
+}
+
+#[test]
 fn busy_servers_are_asked_again_when_they_say() {
     let Some(registry) = Registry::plain("busy_servers_are_asked_again_when_they_say") else { return };
     push_image(&Home::new().repository(&registry.host, "app"), "v1", &bytes(10));
