@@ -129,6 +129,29 @@ fn credential_of_a_copy_goes_to_the_end_that_it_is_for() {
 }
 
 #[test]
+fn verify_takes_a_credential_for_the_registry_of_the_images() {
+    needs_images!();
+    let images = Images::new();
+    let registry = registry_with!(images);
+    let one = guarded(&registry, "YW5uOm9uZQ==");
+    let image = format!("docker://{}/test/a:1", one.host());
+    images.creel(&["pull", "-q", "--creds", "ann:one", &image]).output().ok();
+    let verify = |more: &[&str]| images.creel_nested(&[&["image", "verify", "-q"], more].concat()).output();
+    verify(&[]).exits(1);
+    let whole = verify(&["--creds", "ann:one"]).ok();
+    assert!(whole.stdout.contains(": whole"), "{whole}");
+    images.creel(&["pull", "-q", &registry.image("test/a:1")]).output().ok();
+    verify(&["--creds", "ann:one"]).exits(1).creel_says(&[&one.host(), &registry.host, "one registry"]);
+    // What a command has no use for is no flag of it, or refused.
+    let bundle = images.scratch.join("bundle").display().to_string();
+    images.creel(&["unpack", "--store-blobs", &image, &bundle]).output().exits(2);
+    for flag in ["--all", "--referrers"] {
+        let refused = images.creel(&["push", flag, &image, &registry.image("x/y:1")]).output().exits(1);
+        refused.creel_says(&[flag, "creel copy"]);
+    }
+}
+
+#[test]
 fn credential_is_not_offered_to_all_registries_that_are_searched() {
     needs_images!();
     let images = Images::new();

@@ -270,7 +270,7 @@ pub fn command() -> Command {
                         .required(true)
                         .value_parser(ValueParser::path_buf()),
                 )
-                .args(pulling())
+                .args(without_store())
                 .arg(policy())
                 .args(access()),
         )
