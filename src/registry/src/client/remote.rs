@@ -178,7 +178,8 @@ impl Remote {
 
     fn uri(&self, below: &str) -> Result<Uri, Error> {
         let (scheme, host) = (self.scheme()?, self.host());
-        format!("{scheme}://{host}/v2/{below}")
+        let path = self.endpoint.place.as_ref().map_or("/v2", |place| &place.path);
+        format!("{scheme}://{host}{path}/{below}")
             .parse()
             .map_err(|_| Error::Invalid(format!("{host}/{below}: no URL can hold this name")))
     }
@@ -186,9 +187,12 @@ impl Remote {
     /// https, but for a registry that is marked insecure or is on this machine: of those the first that
     /// answers, asked once per host. A local one with a certs.d of its own speaks https.
     fn scheme(&self) -> Result<&'static str, Error> {
+        if let Some(place) = &self.endpoint.place {
+            return Ok(if place.https { "https" } else { "http" });
+        }
         let is_local = is_loopback(self.host());
-        let certificates = self.shared.connections.certificates.directory(self.host());
-        let order = match (self.is_insecure(), is_local && certificates.is_none()) {
+        let has_certificates = self.shared.connections.certificates.has_some(self.host());
+        let order = match (self.is_insecure(), is_local && !has_certificates) {
             (_, true) => ["http", "https"],
             (true, false) => ["https", "http"],
             (false, false) => return Ok("https"),

@@ -1,19 +1,24 @@
 //! Certificates: the system's authorities, and those of `certs.d/HOST[:PORT]` (containers-certs.d(5)).
 //!
 //! In the first directory of a host that exists, `*.crt` are authorities beside the system's, and a
-//! `*.cert` with the `*.key` of the same name is what creel shows of itself.
+//! `*.cert` with the `*.key` of the same name is what creel shows of itself. A hosts.toml there may name more, for the
+//! hosts in it ([`super::hosts`]).
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::tls::{Certificate, ClientCert, PrivateKey};
 
+use super::hosts::{self, Host, Hosts};
 use crate::environment::Environment;
 use crate::error::Error;
+
+const HOSTS: &str = "hosts.toml";
 
 /// Where certificates are.
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub(crate) struct Certificates {
     directories: Vec<PathBuf>,
     provider: Arc<CryptoProvider>,
     system: OnceLock<Result<Vec<Certificate<'static>>, String>>,
+    /// The hosts.toml of each registry that was asked for.
+    hosts: Mutex<HashMap<String, Arc<Hosts>>>,
 }
 
 /// What a host's own directory holds.
@@ -39,7 +46,40 @@ impl Certificates {
             directories: user.into_iter().chain(system).collect(),
             provider: Arc::new(rustls::crypto::ring::default_provider()),
             system: OnceLock::new(),
+            hosts: Mutex::default(),
         }
+    }
+
+    /// What the hosts.toml of a registry says, which is nothing where there is none. From then on the
+    /// certificates in it count.
+    pub(crate) fn hosts(&self, registry: &str) -> Result<Arc<Hosts>, Error> {
+        let mut known = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(hosts) = known.get(registry) {
+            return Ok(hosts.clone());
+        }
+        let path = self.directory(registry).map(|dir| dir.join(HOSTS));
+        let hosts = match path.map(|path| (std::fs::read_to_string(&path), path)) {
+            Some((Ok(text), path)) => hosts::parse(&text, &path)?,
+            Some((Err(error), path)) if error.kind() != ErrorKind::NotFound => {
+                return Err(file_error(&path, error));
+            }
+            Some((Err(_), _)) | None => Hosts::default(),
+        };
+        let hosts = Arc::new(hosts);
+        known.insert(registry.to_owned(), hosts.clone());
+        Ok(hosts)
+    }
+
+    /// Whether certs.d tells of a host that it speaks https: by certificates, and not only by a hosts.toml.
+    pub(crate) fn has_some(&self, host: &str) -> bool {
+        self.directory(host).is_some_and(|dir| !dir.join(HOSTS).exists())
+    }
+
+    /// What the files of hosts that were read so far say of one.
+    fn told(&self, host: &str) -> Vec<Host> {
+        let known = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = known.values().flat_map(|hosts| hosts.mirrors.iter().chain(&hosts.server));
+        all.filter(|one| one.name == host).cloned().collect()
     }
 
     pub(crate) fn provider(&self) -> Arc<CryptoProvider> {
@@ -69,6 +109,21 @@ impl Certificates {
 
     /// The authorities and the client's certificate of a host.
     pub(crate) fn of_host(&self, host: &str) -> Result<HostCertificates, Error> {
+        let mut found = self.in_directory(host)?;
+        for told in self.told(host) {
+            for path in &told.authorities {
+                for der in certificates(path)? {
+                    found.authorities.push(Certificate::from_der(&der).to_owned());
+                }
+            }
+            if let (None, Some((path, key))) = (&found.client, &told.client) {
+                found.client = Some(self.client(path, key)?);
+            }
+        }
+        Ok(found)
+    }
+
+    fn in_directory(&self, host: &str) -> Result<HostCertificates, Error> {
         let Some(dir) = self.directory(host) else { return Ok(HostCertificates::default()) };
         let mut found = HostCertificates::default();
         let mut names: Vec<PathBuf> = Vec::new();
@@ -90,7 +145,7 @@ impl Certificates {
                 Some("cert") if found.client.is_some() => {
                     return Err(file_error(&dir, "more than one *.cert: which to show is not clear"));
                 }
-                Some("cert") => found.client = Some(self.client(path)?),
+                Some("cert") => found.client = Some(self.client(path, &path.with_extension("key"))?),
                 _ => {}
             }
         }
@@ -99,11 +154,10 @@ impl Certificates {
 
     /// A certificate with its key, checked here: ureq takes them unchecked and panics on what rustls
     /// refuses.
-    fn client(&self, path: &Path) -> Result<ClientCert, Error> {
-        let key_path = path.with_extension("key");
-        let bytes = read(&key_path)?;
+    fn client(&self, path: &Path, key_path: &Path) -> Result<ClientCert, Error> {
+        let bytes = read(key_path)?;
         let key = PrivateKeyDer::from_pem_slice(&bytes)
-            .map_err(|_| file_error(&key_path, "no private key in PEM without a passphrase"))?;
+            .map_err(|_| file_error(key_path, "no private key in PEM without a passphrase"))?;
         let chain = certificates(path)?;
         rustls::ClientConfig::builder_with_provider(self.provider())
             .with_safe_default_protocol_versions()
@@ -113,7 +167,7 @@ impl Certificates {
                     .with_client_auth_cert(chain.clone(), key)
             })
             .map_err(|error| file_error(path, format!("does not go with its key: {error}")))?;
-        let key = PrivateKey::from_pem(&bytes).map_err(|error| file_error(&key_path, error))?;
+        let key = PrivateKey::from_pem(&bytes).map_err(|error| file_error(key_path, error))?;
         let chain: Vec<Certificate<'static>> =
             chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         Ok(ClientCert::new_with_certs(&chain, key))

@@ -34,6 +34,16 @@ pub(crate) struct Endpoint {
     pub(crate) insecure: bool,
     /// Of a mirror; the registry itself is always asked.
     pub(crate) mirror: Option<PullFromMirror>,
+    /// Where its API is, if that is told.
+    pub(crate) place: Option<Place>,
+}
+
+/// What is known of a registry's API but for its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) https: bool,
+    /// Before the name of a repository: `/v2`.
+    pub(crate) path: String,
 }
 
 /// The merged files.
@@ -190,6 +200,7 @@ impl Registries {
             repository: repository.to_owned(),
             insecure: found.is_some_and(|(_, table, _)| table.insecure),
             mirror: None,
+            place: None,
         })
     }
 
@@ -285,6 +296,7 @@ fn endpoint(
             repository: repository.to_owned(),
             insecure,
             mirror,
+            place: None,
         }),
         _ => Err(file_error(path, format!("\"{name}\": a rewrite that leaves no registry or no repository"))),
     }

@@ -1,5 +1,6 @@
 //! registries.conf at work: mirrors, rewrites, blocked registries.
 
+use crate::harness::certs::Authority;
 use crate::harness::registry::Registry;
 use crate::harness::server::{Reply, Server, forward};
 use crate::harness::{Home, bytes, push_image, read};
@@ -66,6 +67,65 @@ fn what_is_written_goes_to_the_registry_that_is_named() {
     // Reading follows the rewrite all the same.
     assert!(home.repository(&named.host, "team/app").manifest("v1").unwrap_err().is_not_found());
     assert_eq!(location.count("GET", "/v2/moved/app/manifests/v1"), 1);
+}
+
+#[test]
+fn hosts_toml_names_mirrors_and_how_the_registry_is_reached() {
+    let test = "hosts_toml_names_mirrors_and_how_the_registry_is_reached";
+    let (Some(authority), Some(plain)) = (Authority::new(test), Registry::plain(test)) else { return };
+    let (certificate, key) = authority.issue("server", "IP:127.0.0.1");
+    let clients = authority.certificate();
+    let Some(strict) = Registry::tls(test, &certificate, &key, Some(&clients)) else { return };
+    let layer = bytes(1000);
+    let digest = push_image(&Home::new().repository(&plain.host, "app"), "v1", &layer);
+    let (behind, tags) = (plain.host.clone(), Server::start(|_| Reply::new(404, "")));
+    // A proxy of several registries, each below a path of its own.
+    let proxy = Server::start(move |heard| {
+        let mut heard = heard.clone();
+        heard.target = heard.target.replace("/of/example", "");
+        forward(&behind, &heard)
+    });
+    let home = Home::new();
+    let hosts =
+        |registry: &str, text: String| home.write(&format!("etc/docker/certs.d/{registry}/hosts.toml"), text);
+    hosts(
+        "registry.example",
+        format!(
+            "server = 'https://{}'\nca = 'ca.pem'\nclient = [['own.pem', 'own-key.pem']]\n\
+             [host.'http://{}']\ncapabilities = ['pull']\n[host.'http://{}/of/example']\n",
+            strict.host,
+            tags.host(),
+            proxy.host()
+        ),
+    );
+    let file = |name: &str, from: &std::path::Path| {
+        home.write(&format!("etc/docker/certs.d/registry.example/{name}"), std::fs::read(from).unwrap());
+    };
+    let (own, own_key) = authority.issue("client", "DNS:client.example");
+    file("ca.pem", &authority.certificate());
+    file("own.pem", &own);
+    file("own-key.pem", &own_key);
+    let repository = home.repository("registry.example", "app");
+    assert_eq!(repository.manifest("v1").unwrap().digest, digest);
+    assert_eq!(tags.heard().len(), 0);
+    assert_eq!(read(&repository, &layer).unwrap(), layer);
+    assert_eq!(tags.count("GET", "/v2/app/blobs/"), 1);
+    assert_eq!(proxy.count("GET", "/of/example/v2/app/"), 2);
+    // The registry itself is asked last, with its own authority and a certificate of ours.
+    let error = repository.manifest("v2").unwrap_err();
+    assert!(error.is_not_found() && error.to_string().contains(&strict.host), "{error}");
+    // How the registry that is named is reached counts for what is written.
+    hosts(
+        &strict.host,
+        format!(
+            "server = 'https://{}'\nskip_verify = true\nclient = '../registry.example/both.pem'\n",
+            strict.host
+        ),
+    );
+    let both = [std::fs::read(own).unwrap(), std::fs::read(own_key).unwrap()].concat();
+    home.write("etc/docker/certs.d/registry.example/both.pem", both);
+    push_image(&home.repository(&strict.host, "app"), "v2", &layer);
+    assert!(home.repository("registry.example", "app").manifest("v2").is_ok());
 }
 
 #[test]
