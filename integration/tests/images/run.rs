@@ -59,10 +59,9 @@ fn volumes_of_the_image_are_written_beside_a_read_only_root() {
     let bundle = images.scratch.join("bundle");
     images.creel(&["unpack", "-q", &images.oci("v"), bundle.to_str().unwrap()]).output().ok();
     assert!(bundle.join("rootfs/data").is_dir());
-    for (name, path, word) in [("b1", "/etc/plain", "not a directory"), ("b2", "/", "no path below /")] {
-        volume(name, json!({path: {}}));
-        images.run(&["-q"], &images.oci(name), &[]).output().exits(125).creel_says(&[path, word]);
-    }
+    volume("b", json!({"/etc/plain": {}}));
+    let refused = images.run(&["-q"], &images.oci("b"), &[]).output().exits(125);
+    refused.creel_says(&["volume /etc/plain", "not a directory"]);
     images.assert_clean();
 }
 

@@ -106,7 +106,7 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     for skipped in tree.finish()? {
         output::warning(&format!("{}: {}", skipped.path, skipped.why));
     }
-    for place in runtime_config::volumes(&config, &Run::default()).with_context(|| name.clone())? {
+    for place in runtime_config::volumes(&config, &Run::default()) {
         volume::make_place(open()?, &place).with_context(|| format!("{name}: volume {place}"))?;
     }
     let users = users(&Merged::new(vec![open()?]))?;

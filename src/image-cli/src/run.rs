@@ -145,7 +145,7 @@ fn policy(words: &ArgMatches) -> Policy {
 /// Writes config.json.
 fn write_bundle(store: &Store, image: &Image, container: &Container, run: &mut Run) -> Result<Value> {
     let config = store.config(image)?;
-    for place in volumes(&config, run)? {
+    for place in volumes(&config, run) {
         run.mounts.push(mounts::volume_of_image(container.make_volume(&place)?, place)?);
     }
     let rootfs = container.rootfs();

@@ -39,8 +39,6 @@ pub enum Error {
     NoValue(String),
     /// A mount's destination is not absolute.
     RelativeMount(String),
-    /// A volume of the image that is no place below its root.
-    BadVolume(String),
     /// What is wrong with the user's seccomp profile.
     Seccomp(String),
     /// An id that the user namespace does not have.
@@ -54,9 +52,6 @@ impl fmt::Display for Error {
             Error::NoUser { kind, name } => write!(f, "the image has no {kind} {name:?}"),
             Error::NoCapability(name) => write!(f, "{name:?} is not a capability"),
             Error::NoValue(name) => write!(f, "{name:?} is not NAME=value"),
-            Error::BadVolume(path) => {
-                write!(f, "the image has a volume at {path:?}, which is no path below /")
-            }
             Error::Seccomp(why) => write!(f, "the seccomp profile: {why}"),
             Error::NotMapped(user) => write!(
                 f,
@@ -311,24 +306,14 @@ fn env(image: &ImageConfig, run: &Run, user: &User) -> Result<Vec<String>, Error
     Ok(env)
 }
 
-/// The volumes of the image that want a directory each: those that nothing else is mounted at. What is below /proc,
+/// The volumes of an image that want a directory each: those that nothing else is mounted at. What is below /proc,
 /// /sys and /dev is the kernel's; images made for systemd name /sys/fs/cgroup.
-pub fn volumes(image: &ImageConfig, run: &Run) -> Result<Vec<String>, Error> {
-    let parts =
-        |path: &str| path.split('/').filter(|part| !matches!(*part, "" | ".")).map(str::to_owned).collect();
-    let mut taken: Vec<Vec<String>> = run.mounts.iter().map(|mount| parts(&mount.destination)).collect();
-    let mut wanted = Vec::new();
-    for path in image.config.volumes.keys() {
-        let place = parts(path);
-        if !path.starts_with('/') || place.is_empty() || place.iter().any(|part| part == "..") {
-            return Err(Error::BadVolume(path.clone()));
-        }
-        if !matches!(place[0].as_str(), "proc" | "sys" | "dev") && !taken.contains(&place) {
-            wanted.push(format!("/{}", place.join("/")));
-            taken.push(place);
-        }
-    }
-    Ok(wanted)
+pub fn volumes(image: &ImageConfig, run: &Run) -> Vec<String> {
+    let is_taken = |path: &str| {
+        let kernels = matches!(path.split('/').nth(1), Some("proc" | "sys" | "dev"));
+        kernels || run.mounts.iter().any(|mount| mount.destination.trim_end_matches('/') == path)
+    };
+    image.config.volume_paths().into_iter().filter(|path| !is_taken(path)).collect()
 }
 
 /// A mount of the user's at a standard place takes that place; the others follow, the shorter paths first.

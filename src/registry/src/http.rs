@@ -17,7 +17,6 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, SendBody};
 
 use crate::config::certs::Certificates;
-use crate::config::hosts::Hosts;
 use crate::config::proxy::Proxies;
 use crate::date;
 use crate::error::{Error, Fault, Tried, one_line};
@@ -148,23 +147,6 @@ impl Connections {
         Err(Error::Redirect { host: origin.name(), to: origin.name(), why })
     }
 
-    /// The hosts.toml of a registry; what in it is not done is told once.
-    pub(crate) fn hosts(&self, registry: &str) -> Result<std::sync::Arc<Hosts>, Error> {
-        let hosts = self.certificates.hosts(registry)?;
-        if let Some(said) = &hosts.notice {
-            self.tell(said.clone());
-        }
-        Ok(hosts)
-    }
-
-    /// Tells something once.
-    fn tell(&self, said: String) {
-        let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
-        if noticed.len() < MAX_NOTICES && noticed.insert(said.clone()) {
-            self.notice.0(&said);
-        }
-    }
-
     fn exchange(&self, request: &Request, payload: Payload<'_>) -> Result<Response, Error> {
         let origin = origin_of(&request.uri)?;
         if request.reach == Reach::Beyond {
@@ -208,7 +190,11 @@ impl Connections {
     fn pass_warnings(&self, origin: &Origin, headers: &HeaderMap) {
         for header in headers.get_all(header::WARNING) {
             let Some(text) = warning(&String::from_utf8_lossy(header.as_bytes())) else { continue };
-            self.tell(format!("{}: {text}", origin.name()));
+            let said = format!("{}: {text}", origin.name());
+            let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+            if noticed.len() < MAX_NOTICES && noticed.insert(said.clone()) {
+                self.notice.0(&said);
+            }
         }
     }
 

@@ -122,7 +122,7 @@ fn mounts_of_the_user_replace_standard_ones_and_come_in_order() {
             "/dev/shm"
         ]
     );
-    assert_eq!(volumes(&image(), &run).unwrap(), ["/data"]);
+    assert_eq!(volumes(&image(), &run), ["/data"]);
     let relative = Run { mounts: vec![mount("data")], ..Run::default() };
     let error = runtime_config(&image(), &relative, &users(), "rootfs");
     assert_eq!(error, Err(Error::RelativeMount("data".into())));
@@ -137,11 +137,8 @@ fn volumes_are_places_of_the_image_that_nothing_else_is_mounted_at() {
         image.config.volumes = paths.iter().map(|path| (path.to_string(), json!({}))).collect();
         volumes(&image, &Run::default())
     };
-    let found = of(&["/a//b/", "/a/b", "/sys/fs/cgroup", "/dev/shm", "/proc", "/devices", "/a/./c"]);
-    assert_eq!(found.unwrap(), ["/a/c", "/a/b", "/devices"]);
-    for bad in ["/", "data", "", "/..", "/a/../b", "//"] {
-        assert_eq!(of(&[bad]), Err(Error::BadVolume(bad.to_string())));
-    }
+    let found = of(&["/a//b/", "/a/b", "/sys/fs/cgroup", "/dev/shm", "/proc", "/devices", "/"]);
+    assert_eq!(found, ["/a/b", "/devices"]);
 }
 
 #[test]

@@ -176,28 +176,13 @@ impl Client {
                 ))
             })?;
         }
-        let remotes = self.with_hosts(endpoints)?.into_iter().map(|endpoint| self.remote(endpoint)).collect();
-        let written = Box::new(self.remote(self.written(registry, repository)?));
+        let written = self.0.registries.written(registry, repository)?;
+        for endpoint in endpoints.iter().chain([&written]) {
+            self.0.connections.certificates.also(&endpoint.registry, &endpoint.files);
+        }
+        let remotes = endpoints.into_iter().map(|endpoint| self.remote(endpoint)).collect();
+        let written = Box::new(self.remote(written));
         Ok(Repository { remotes, written, name: format!("{registry}/{repository}") })
-    }
-
-    /// Puts what the hosts.toml of the registry names before it and in its place.
-    fn with_hosts(&self, mut endpoints: Vec<Endpoint>) -> Result<Vec<Endpoint>, Error> {
-        let Some(own) = endpoints.pop() else { return Ok(endpoints) };
-        let hosts = self.0.connections.hosts(&own.registry)?;
-        endpoints.extend(hosts.mirrors.iter().map(|host| host.mirror(&own.repository)));
-        endpoints.push(hosts.server.as_ref().map_or(own.clone(), |server| server.own(&own.repository)));
-        Ok(endpoints)
-    }
-
-    /// Where a repository is written: the registry named, reached as its hosts.toml says of it.
-    fn written(&self, registry: &str, repository: &str) -> Result<Endpoint, Error> {
-        let named = self.0.registries.written(registry, repository)?;
-        let hosts = self.0.connections.hosts(registry)?;
-        Ok(match hosts.server.as_ref().filter(|server| server.name == registry) {
-            Some(server) => server.own(repository),
-            None => named,
-        })
     }
 
     /// Asks a registry whether it takes a login, before that is stored. `registry` is a host with or
@@ -209,9 +194,10 @@ impl Client {
         let place: Reference = format!("{registry}/login")
             .parse()
             .map_err(|error| Error::Invalid(format!("{registry}: {error}")))?;
+        let found = self.0.registries.written(place.registry(), place.repository())?;
+        self.0.connections.certificates.also(&found.registry, &found.files);
         let credential = Credential { login: login.clone(), source: "this login".into() };
         let session = Arc::new(Session::new(place.registry(), "", Some(credential)));
-        let found = self.written(place.registry(), place.repository())?;
         let endpoint = Endpoint { repository: String::new(), ..found };
         let remote = Remote::new(self.0.clone(), endpoint, session);
         self.0.retry.run(|| remote.ping(&Scopes::default()))

@@ -72,7 +72,10 @@ impl Remote {
 
     /// A request for a path below `/v2/NAME/`.
     pub(super) fn request(&self, method: Method, path: &str) -> Result<Request, Error> {
-        self.request_at(method, self.uri(&format!("{}/{path}", self.endpoint.repository))?)
+        let uri = self.uri(&format!("{}/{path}", self.endpoint.repository))?;
+        let Some(namespace) = &self.endpoint.namespace else { return self.request_at(method, uri) };
+        let named = location::with_query(&uri, &[("ns", namespace)]);
+        self.request_at(method, named.ok_or_else(|| Error::Invalid(format!("{namespace}: not a host")))?)
     }
 
     /// A request for a URL that the registry gave.
@@ -178,8 +181,7 @@ impl Remote {
 
     fn uri(&self, below: &str) -> Result<Uri, Error> {
         let (scheme, host) = (self.scheme()?, self.host());
-        let path = self.endpoint.place.as_ref().map_or("/v2", |place| &place.path);
-        format!("{scheme}://{host}{path}/{below}")
+        format!("{scheme}://{host}/v2/{below}")
             .parse()
             .map_err(|_| Error::Invalid(format!("{host}/{below}: no URL can hold this name")))
     }
@@ -187,12 +189,9 @@ impl Remote {
     /// https, but for a registry that is marked insecure or is on this machine: of those the first that
     /// answers, asked once per host. A local one with a certs.d of its own speaks https.
     fn scheme(&self) -> Result<&'static str, Error> {
-        if let Some(place) = &self.endpoint.place {
-            return Ok(if place.https { "https" } else { "http" });
-        }
         let is_local = is_loopback(self.host());
-        let has_certificates = self.shared.connections.certificates.has_some(self.host());
-        let order = match (self.is_insecure(), is_local && !has_certificates) {
+        let certificates = self.shared.connections.certificates.directory(self.host());
+        let order = match (self.is_insecure(), is_local && certificates.is_none()) {
             (_, true) => ["http", "https"],
             (true, false) => ["https", "http"],
             (false, false) => return Ok("https"),

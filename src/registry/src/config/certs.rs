@@ -1,8 +1,7 @@
 //! Certificates: the system's authorities, and those of `certs.d/HOST[:PORT]` (containers-certs.d(5)).
 //!
 //! In the first directory of a host that exists, `*.crt` are authorities beside the system's, and a
-//! `*.cert` with the `*.key` of the same name is what creel shows of itself. A hosts.toml there may name more, for the
-//! hosts in it ([`super::hosts`]).
+//! `*.cert` with the `*.key` of the same name is what creel shows of itself.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -14,20 +13,18 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::tls::{Certificate, ClientCert, PrivateKey};
 
-use super::hosts::{self, Host, Hosts};
+use super::hosts::Files;
 use crate::environment::Environment;
 use crate::error::Error;
-
-const HOSTS: &str = "hosts.toml";
 
 /// Where certificates are.
 #[derive(Debug)]
 pub(crate) struct Certificates {
     directories: Vec<PathBuf>,
+    /// What hosts.toml names, by host.
+    named: Mutex<HashMap<String, Files>>,
     provider: Arc<CryptoProvider>,
     system: OnceLock<Result<Vec<Certificate<'static>>, String>>,
-    /// The hosts.toml of each registry that was asked for.
-    hosts: Mutex<HashMap<String, Arc<Hosts>>>,
 }
 
 /// What a host's own directory holds.
@@ -41,45 +38,13 @@ impl Certificates {
     /// The directories of the user and of the machine below `etc` (`/etc` but in tests).
     pub(crate) fn new(environment: &Environment, etc: &Path) -> Self {
         let user = environment.config_home().map(|dir| dir.join("containers/certs.d"));
-        let system = [etc.join("containers/certs.d"), etc.join("docker/certs.d")];
+        let system = ["containers/certs.d", "docker/certs.d", "containerd/certs.d"].map(|dir| etc.join(dir));
         Self {
             directories: user.into_iter().chain(system).collect(),
+            named: Mutex::default(),
             provider: Arc::new(rustls::crypto::ring::default_provider()),
             system: OnceLock::new(),
-            hosts: Mutex::default(),
         }
-    }
-
-    /// What the hosts.toml of a registry says, which is nothing where there is none. From then on the
-    /// certificates in it count.
-    pub(crate) fn hosts(&self, registry: &str) -> Result<Arc<Hosts>, Error> {
-        let mut known = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(hosts) = known.get(registry) {
-            return Ok(hosts.clone());
-        }
-        let path = self.directory(registry).map(|dir| dir.join(HOSTS));
-        let hosts = match path.map(|path| (std::fs::read_to_string(&path), path)) {
-            Some((Ok(text), path)) => hosts::parse(&text, &path)?,
-            Some((Err(error), path)) if error.kind() != ErrorKind::NotFound => {
-                return Err(file_error(&path, error));
-            }
-            Some((Err(_), _)) | None => Hosts::default(),
-        };
-        let hosts = Arc::new(hosts);
-        known.insert(registry.to_owned(), hosts.clone());
-        Ok(hosts)
-    }
-
-    /// Whether certs.d tells of a host that it speaks https: by certificates, and not only by a hosts.toml.
-    pub(crate) fn has_some(&self, host: &str) -> bool {
-        self.directory(host).is_some_and(|dir| !dir.join(HOSTS).exists())
-    }
-
-    /// What the files of hosts that were read so far say of one.
-    fn told(&self, host: &str) -> Vec<Host> {
-        let known = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = known.values().flat_map(|hosts| hosts.mirrors.iter().chain(&hosts.server));
-        all.filter(|one| one.name == host).cloned().collect()
     }
 
     pub(crate) fn provider(&self) -> Arc<CryptoProvider> {
@@ -107,23 +72,29 @@ impl Certificates {
         loaded.as_deref().map_err(Clone::clone)
     }
 
+    /// Takes certificates for a host beside those of its directory.
+    pub(crate) fn also(&self, host: &str, files: &Files) {
+        if *files != Files::default() {
+            let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+            named.insert(host.to_owned(), files.clone());
+        }
+    }
+
     /// The authorities and the client's certificate of a host.
     pub(crate) fn of_host(&self, host: &str) -> Result<HostCertificates, Error> {
-        let mut found = self.in_directory(host)?;
-        for told in self.told(host) {
-            for path in &told.authorities {
-                for der in certificates(path)? {
-                    found.authorities.push(Certificate::from_der(&der).to_owned());
-                }
-            }
-            if let (None, Some((path, key))) = (&found.client, &told.client) {
-                found.client = Some(self.client(path, key)?);
-            }
+        let mut found = self.of_directory(host)?;
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        let Files { authorities, client } = named.unwrap_or_default();
+        for path in authorities {
+            found.add_authorities(&path)?;
+        }
+        if let Some((certificate, key)) = client {
+            found.client = Some(self.client(&certificate, &key)?);
         }
         Ok(found)
     }
 
-    fn in_directory(&self, host: &str) -> Result<HostCertificates, Error> {
+    fn of_directory(&self, host: &str) -> Result<HostCertificates, Error> {
         let Some(dir) = self.directory(host) else { return Ok(HostCertificates::default()) };
         let mut found = HostCertificates::default();
         let mut names: Vec<PathBuf> = Vec::new();
@@ -137,11 +108,7 @@ impl Certificates {
         }
         for path in &names {
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => {
-                    for der in certificates(path)? {
-                        found.authorities.push(Certificate::from_der(&der).to_owned());
-                    }
-                }
+                Some("crt") => found.add_authorities(path)?,
                 Some("cert") if found.client.is_some() => {
                     return Err(file_error(&dir, "more than one *.cert: which to show is not clear"));
                 }
@@ -171,6 +138,14 @@ impl Certificates {
         let chain: Vec<Certificate<'static>> =
             chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         Ok(ClientCert::new_with_certs(&chain, key))
+    }
+}
+
+impl HostCertificates {
+    fn add_authorities(&mut self, path: &Path) -> Result<(), Error> {
+        let found = certificates(path)?;
+        self.authorities.extend(found.iter().map(|der| Certificate::from_der(der).to_owned()));
+        Ok(())
     }
 }
 

@@ -1,258 +1,238 @@
-//! `certs.d/HOST/hosts.toml`, containerd's file (its docs/hosts.md): mirrors of a registry, in the file's order, and
-//! how the registry itself is reached.
+//! `certs.d/HOST[:PORT]/hosts.toml`: containerd's mirrors of a registry (containerd's docs/hosts.md).
 //!
-//! Hosts are read from when they have the capability `pull`, by tag when they have `resolve` too. They are mirrors
-//! here: nothing is pushed to one, whatever its capabilities.
+//! Read where registries.conf says nothing of a registry. The hosts are asked in the order of the file; what may
+//! not resolve a tag is asked for digests alone. A mirror is told by `?ns=` whose name is meant. `_default` stands
+//! for every registry without a directory of its own.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 use ureq::http::Uri;
 
-use super::registries::{Endpoint, Place, PullFromMirror};
+use super::registries::{Endpoint, PullFromMirror};
+use crate::environment::Environment;
 use crate::error::{Error, one_line};
 use crate::location::Origin;
 
-/// What one file says.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Hosts {
-    /// To be asked before the registry, in this order.
-    pub(crate) mirrors: Vec<Host>,
-    /// The registry itself.
-    pub(crate) server: Option<Host>,
-    /// What is said there and not done.
-    pub(crate) notice: Option<String>,
-}
+/// Where hosts.toml may be.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HostsFiles(Vec<PathBuf>);
 
-/// One place that may hold the repositories of a registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Host {
-    /// Name and port, as in a reference.
-    pub(crate) name: String,
-    place: Place,
-    insecure: bool,
-    pull: PullFromMirror,
-    /// Files of authorities.
+/// Certificates for one host that a file names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Files {
     pub(crate) authorities: Vec<PathBuf>,
-    /// Files of a certificate to show, and of its key.
+    /// Certificate and key.
     pub(crate) client: Option<(PathBuf, PathBuf)>,
-}
-
-impl Host {
-    pub(crate) fn mirror(&self, repository: &str) -> Endpoint {
-        Endpoint { mirror: Some(self.pull), ..self.own(repository) }
-    }
-
-    pub(crate) fn own(&self, repository: &str) -> Endpoint {
-        Endpoint {
-            registry: self.name.clone(),
-            repository: repository.to_owned(),
-            insecure: self.insecure,
-            mirror: None,
-            place: Some(self.place.clone()),
-        }
-    }
 }
 
 #[derive(Deserialize)]
 struct Document {
-    server: Option<String>,
     #[serde(default)]
-    host: BTreeMap<Spanned<String>, Table>,
-    // What follows is of `server`; with serde's flatten the order of the hosts would be lost.
-    capabilities: Option<Vec<String>>,
+    server: String,
     #[serde(default)]
-    skip_verify: bool,
-    ca: Option<Files>,
-    client: Option<Clients>,
-    #[serde(default)]
-    override_path: bool,
-    header: Option<toml::Value>,
+    host: HashMap<String, Spanned<Fields>>,
 }
 
-#[derive(Deserialize, Default)]
+/// What is said of a host; at the top, of the server.
+#[derive(Default, Deserialize)]
 #[serde(default)]
-struct Table {
+struct Fields {
     capabilities: Option<Vec<String>>,
+    ca: Option<toml::Value>,
+    client: Option<toml::Value>,
     skip_verify: bool,
-    ca: Option<Files>,
-    client: Option<Clients>,
     override_path: bool,
-    header: Option<toml::Value>,
+    header: Option<toml::Table>,
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Files {
-    One(String),
-    Several(Vec<String>),
-}
-
-/// A file with certificate and key, or pairs of files.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Clients {
-    One(String),
-    Several(Vec<Files>),
-}
-
-/// Reads the file of a registry; `path` is where it lies.
-pub(crate) fn parse(text: &str, path: &Path) -> Result<Hosts, Error> {
-    let bad = |why: String| Error::File { path: path.to_owned(), why: one_line(&why) };
-    let document: Document = toml::from_str(text).map_err(|error| bad(error.message().to_owned()))?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut hosts = Hosts::default();
-    let mut unsent = Vec::new();
-    let mut named: Vec<(Spanned<String>, Table)> = document.host.into_iter().collect();
-    named.sort_by_key(|(name, _)| name.span().start);
-    for (name, table) in named {
-        let name = name.into_inner();
-        if table.header.is_some() {
-            unsent.push(name.clone());
-        }
-        let capable =
-            |what: &str| table.capabilities.as_ref().is_none_or(|all| all.iter().any(|one| one == what));
-        let pull = if capable("resolve") { PullFromMirror::All } else { PullFromMirror::DigestOnly };
-        if capable("pull") {
-            hosts.mirrors.push(host(&name, pull, &table, directory).map_err(bad)?);
-        }
+impl HostsFiles {
+    /// Those of the user and of the machine below `etc`.
+    pub(crate) fn of(environment: &Environment, etc: &Path) -> Self {
+        let user = environment.config_home().map(|dir| dir.join("containers/certs.d"));
+        let system = ["containers/certs.d", "containerd/certs.d", "docker/certs.d"].map(|dir| etc.join(dir));
+        Self(user.into_iter().chain(system).collect())
     }
-    if let Some(server) = document.server {
-        let table = Table {
-            capabilities: document.capabilities,
-            skip_verify: document.skip_verify,
-            ca: document.ca,
-            client: document.client,
-            override_path: document.override_path,
-            header: document.header,
+
+    /// The places of a repository by the file of its registry, if there is one.
+    pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Option<Vec<Endpoint>>, Error> {
+        for name in [registry, "_default"] {
+            for path in self.0.iter().map(|dir| dir.join(name).join("hosts.toml")) {
+                match std::fs::read_to_string(&path) {
+                    Ok(text) => return read(&text, &path, registry, repository).map(Some),
+                    Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                    Err(error) => return Err(bad(&path, error)),
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn bad(path: &Path, why: impl std::fmt::Display) -> Error {
+    Error::File { path: path.to_owned(), why: one_line(&why.to_string()) }
+}
+
+fn read(text: &str, path: &Path, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
+    let malformed = |error: toml::de::Error| bad(path, error.message());
+    let document: Document = toml::from_str(text).map_err(malformed)?;
+    let own: Fields = toml::from_str(text).map_err(malformed)?;
+    let mut hosts: Vec<(String, Spanned<Fields>)> = document.host.into_iter().collect();
+    hosts.sort_by_key(|(_, fields)| fields.span().start);
+    let mut endpoints = Vec::new();
+    for (url, fields) in hosts {
+        let fields = fields.into_inner();
+        let has = |capability: &str| {
+            let listed = |all: &Vec<String>| all.iter().any(|one| one == capability);
+            fields.capabilities.as_ref().is_none_or(listed)
         };
-        if table.header.is_some() {
-            unsent.push(server.clone());
+        if !has("pull") {
+            continue;
         }
-        hosts.server = Some(host(&server, PullFromMirror::All, &table, directory).map_err(bad)?);
+        let pull = if has("resolve") { PullFromMirror::All } else { PullFromMirror::DigestOnly };
+        let place = endpoint(&url, &fields, path, repository)?;
+        endpoints.push(Endpoint { mirror: Some(pull), namespace: Some(registry.to_owned()), ..place });
     }
-    if !unsent.is_empty() {
-        hosts.notice =
-            Some(format!("{}: the headers for {} are not sent", path.display(), unsent.join(", ")));
+    let server = if document.server.is_empty() { format!("https://{registry}") } else { document.server };
+    let mut last = endpoint(&server, &own, path, repository)?;
+    if server.trim_end_matches('/') == format!("https://{registry}") {
+        // As in a reference: docker.io has its API elsewhere, and local ones may speak plain HTTP.
+        last.registry = registry.to_owned();
     }
-    Ok(hosts)
+    endpoints.push(last);
+    Ok(endpoints)
 }
 
-fn host(url: &str, pull: PullFromMirror, table: &Table, directory: &Path) -> Result<Host, String> {
-    let whole = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
-    let wrong = || format!("{url:?} is not a URL of http or https");
-    let uri: Uri = whole.parse().map_err(|_| wrong())?;
-    let origin = Origin::of(&uri).filter(|_| uri.query().is_none()).ok_or_else(wrong)?;
-    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err("a URL with a credential in it; log in with \"creel login\"".to_owned());
+fn endpoint(url: &str, fields: &Fields, path: &Path, repository: &str) -> Result<Endpoint, Error> {
+    let wrong = |why: &str| bad(path, format!("{url:?}: {why}"));
+    if fields.header.as_ref().is_some_and(|header| !header.is_empty()) {
+        return Err(wrong("creel sends no header of one's own"));
     }
-    let path = uri.path().trim_end_matches('/');
-    let path =
-        if table.override_path || path.ends_with("/v2") { path.to_owned() } else { format!("{path}/v2") };
-    // The name that credentials of Docker Hub have, whatever its API is called.
-    let name = match origin.name().as_str() {
-        "registry-1.docker.io" | "index.docker.io" => "docker.io".to_owned(),
-        _ => origin.name(),
+    let absolute = if url.contains("://") { url.to_owned() } else { format!("https://{url}") };
+    let uri: Uri = absolute.parse().map_err(|_| wrong("not a URL"))?;
+    let origin = Origin::of(&uri).ok_or_else(|| wrong("not a URL of http or https"))?;
+    // Without `override_path`, /v2 is added to the path.
+    let below = match (uri.path().trim_end_matches('/'), fields.override_path) {
+        ("" | "/v2", false) => "",
+        (below, true) if below == "/v2" || below.starts_with("/v2/") => {
+            below["/v2".len()..].trim_matches('/')
+        }
+        _ => return Err(wrong("creel asks below /v2 alone")),
     };
-    let file = |name: &String| directory.join(name);
-    let authorities = match &table.ca {
+    let repository = if below.is_empty() { repository.to_owned() } else { format!("{below}/{repository}") };
+    // Of plain HTTP, https is tried first: on the same port, where it fails at once.
+    let registry = if origin.https { origin.name() } else { format!("{}:{}", origin.host, origin.port) };
+    let insecure = !origin.https || fields.skip_verify;
+    let files = files(fields, path)?;
+    Ok(Endpoint { registry, repository, insecure, mirror: None, namespace: None, files })
+}
+
+/// The certificates that are named, below the file's own directory where they are relative.
+fn files(fields: &Fields, path: &Path) -> Result<Files, Error> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    let text = |value: &toml::Value| value.as_str().map(|text| dir.join(text));
+    let listed = |value: &Option<toml::Value>| match value {
         None => Vec::new(),
-        Some(Files::One(name)) => vec![file(name)],
-        Some(Files::Several(names)) => names.iter().map(file).collect(),
+        Some(toml::Value::Array(all)) => all.clone(),
+        Some(one) => vec![one.clone()],
     };
-    let client = match &table.client {
-        None => None,
-        Some(Clients::One(name)) => Some((file(name), file(name))),
-        Some(Clients::Several(several)) => match several.as_slice() {
-            [] => None,
-            [Files::One(name)] => Some((file(name), file(name))),
-            [Files::Several(pair)] => match pair.as_slice() {
-                [name] => Some((file(name), file(name))),
-                [name, key] if key.is_empty() => Some((file(name), file(name))),
-                [name, key] => Some((file(name), file(key))),
-                _ => return Err(format!("{url}: client: a certificate and its key are two files")),
-            },
-            _ => return Err(format!("{url}: client: more than one, which to show is not clear")),
-        },
-    };
-    let place = Place { https: origin.https, path };
-    Ok(Host { name, place, insecure: table.skip_verify, pull, authorities, client })
+    let of = |name: &str| bad(path, format!("{name}: not the name of a file"));
+    let authorities = listed(&fields.ca).into_iter().map(|value| text(&value).ok_or_else(|| of("ca")));
+    let mut pairs = Vec::new();
+    for value in listed(&fields.client) {
+        // Certificate and key in one file, or in two.
+        let pair = match value.as_array().map(Vec::as_slice) {
+            None => text(&value).map(|both| (both.clone(), both)),
+            Some([both, key]) if key.as_str() == Some("") => text(both).map(|both| (both.clone(), both)),
+            Some([certificate, key]) => text(certificate).zip(text(key)),
+            Some(_) => None,
+        };
+        pairs.push(pair.ok_or_else(|| of("client"))?);
+    }
+    if pairs.len() > 1 {
+        return Err(bad(path, "client: more than one certificate: which to show is not clear"));
+    }
+    Ok(Files { authorities: authorities.collect::<Result<_, _>>()?, client: pairs.pop() })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
-    use super::{Host, Hosts, PullFromMirror, parse};
+    use super::super::registries::PullFromMirror;
+    use super::read;
 
-    fn read(text: &str) -> Result<Hosts, String> {
-        parse(text, Path::new("/certs.d/a.example/hosts.toml")).map_err(|error| error.to_string())
+    fn at(text: &str, registry: &str) -> Result<Vec<super::Endpoint>, String> {
+        read(text, Path::new("/c/hosts.toml"), registry, "team/app").map_err(|error| error.to_string())
     }
 
     #[test]
-    fn hosts_come_in_the_files_order_with_what_they_are_capable_of() {
-        let hosts = read(
-            r#"
+    fn hosts_are_mirrors_in_the_order_of_the_file() {
+        let text = r#"
             server = "https://registry-1.docker.io"
-            [host."https://z.example:5000"]
-              capabilities = ["pull", "resolve"]
-              ca = "z.pem"
-              client = [["z.cert", "/keys/z.key"]]
-            [host."http://b.example/some/proxy"]
+            [host."https://z.example"]
               capabilities = ["pull"]
-              skip_verify = true
-              ca = ["one.pem", "/two.pem"]
-              client = "both.pem"
-              [host."http://b.example/some/proxy".header]
-                x-own = "1"
-            [host."https://a.example/v2/cache"]
+              ca = ["z.crt", "/abs.crt"]
+              client = [["z.cert", "z.key"]]
+            [host."http://plain.example"]
+            [host."https://a.example:5000/v2/hub"]
               override_path = true
+              skip_verify = true
+              capabilities = ["pull", "resolve"]
             [host."https://push.example"]
               capabilities = ["push"]
-            "#,
-        )
-        .unwrap();
-        let told = |host: &Host| {
-            let place = &host.place;
-            (host.name.clone(), place.https, place.path.clone(), host.insecure, host.pull)
-        };
-        let all: Vec<_> = hosts.mirrors.iter().map(told).collect();
-        let host = |name: &str, https, path: &str, insecure, pull| {
-            (name.to_owned(), https, path.to_owned(), insecure, pull)
-        };
+        "#;
+        let found = at(text, "docker.io").unwrap();
+        let told: Vec<_> = found
+            .iter()
+            .map(|place| (format!("{}/{}", place.registry, place.repository), place.mirror, place.insecure))
+            .collect();
         assert_eq!(
-            all,
+            told,
             [
-                host("z.example:5000", true, "/v2", false, PullFromMirror::All),
-                host("b.example", false, "/some/proxy/v2", true, PullFromMirror::DigestOnly),
-                host("a.example", true, "/v2/cache", false, PullFromMirror::All),
+                ("z.example/team/app".into(), Some(PullFromMirror::DigestOnly), false),
+                ("plain.example:80/team/app".into(), Some(PullFromMirror::All), true),
+                ("a.example:5000/hub/team/app".into(), Some(PullFromMirror::All), true),
+                ("registry-1.docker.io/team/app".into(), None, false),
             ]
         );
-        let path = |name: &str| Path::new("/certs.d/a.example").join(name);
-        assert_eq!(hosts.mirrors[0].authorities, [path("z.pem")]);
-        assert_eq!(hosts.mirrors[0].client, Some((path("z.cert"), PathBuf::from("/keys/z.key"))));
-        assert_eq!(hosts.mirrors[1].authorities, [path("one.pem"), PathBuf::from("/two.pem")]);
-        assert_eq!(hosts.mirrors[1].client, Some((path("both.pem"), path("both.pem"))));
-        assert_eq!(hosts.server.map(|server| server.name).as_deref(), Some("docker.io"));
-        assert!(hosts.notice.unwrap().contains("http://b.example/some/proxy are not sent"));
-        assert_eq!(read("").unwrap(), Hosts::default());
+        assert_eq!(found[0].namespace.as_deref(), Some("docker.io"));
+        assert_eq!(found[3].namespace, None);
+        assert_eq!(found[0].files.authorities, [Path::new("/c/z.crt"), Path::new("/abs.crt")]);
+        assert_eq!(found[0].files.client, Some(("/c/z.cert".into(), "/c/z.key".into())));
+    }
+
+    #[test]
+    fn a_file_without_hosts_is_of_the_registry_itself() {
+        for text in ["", "server = 'https://r.example:5000'"] {
+            let found = at(text, "r.example:5000").unwrap();
+            assert_eq!((found.len(), found[0].registry.as_str()), (1, "r.example:5000"), "{text}");
+        }
+        let found = at("ca = 'own.pem'\nskip_verify = true\nclient = 'both.pem'", "docker.io").unwrap();
+        assert!(found[0].insecure && found[0].registry == "docker.io");
+        assert_eq!(found[0].files.authorities, [Path::new("/c/own.pem")]);
+        assert_eq!(found[0].files.client, Some(("/c/both.pem".into(), "/c/both.pem".into())));
     }
 
     #[test]
     fn mistakes_name_the_file() {
         for (text, words) in [
-            ("server = 3", "invalid type"),
-            ("server = 'ftp://x'", "not a URL of http or https"),
-            ("[host.'https://u:p@x']", "a credential in it"),
-            ("[host.'https://x']\nclient = ['a', 'b']", "more than one"),
-            ("[host.'https://x']\nclient = [['a', 'b', 'c']]", "two files"),
+            ("[host", "hosts.toml: "),
+            ("[host.'ftp://a.example']", "not a URL of http or https"),
+            ("[host.'https://a.example/x']", "below /v2 alone"),
+            ("[host.'https://a.example/x']\noverride_path = true", "below /v2 alone"),
+            ("[host.'https://a.example'.header]\nx = 'y'", "no header of one's own"),
+            ("[host.'https://a.example']\nca = 3", "ca: not the name of a file"),
+            ("client = [['a', 'b'], ['c', 'd']]", "more than one certificate"),
+            ("skip_verify = 'yes'", "hosts.toml: "),
         ] {
-            let error = read(text).unwrap_err();
-            assert!(error.starts_with("/certs.d/a.example/hosts.toml: ") && error.contains(words), "{error}");
+            let said = at(text, "r.example").unwrap_err();
+            assert!(said.starts_with("/c/hosts.toml: ") && said.contains(words), "{text}: {said}");
         }
     }
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::hosts::{Files, HostsFiles};
 use crate::environment::Environment;
 use crate::error::Error;
 
@@ -34,16 +35,24 @@ pub(crate) struct Endpoint {
     pub(crate) insecure: bool,
     /// Of a mirror; the registry itself is always asked.
     pub(crate) mirror: Option<PullFromMirror>,
-    /// Where its API is, if that is told.
-    pub(crate) place: Option<Place>,
+    /// The registry that a mirror is told it stands for.
+    pub(crate) namespace: Option<String>,
+    /// Certificates of this place.
+    pub(crate) files: Files,
 }
 
-/// What is known of a registry's API but for its host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) https: bool,
-    /// Before the name of a repository: `/v2`.
-    pub(crate) path: String,
+impl Endpoint {
+    /// A registry as it is named, of which nothing is configured.
+    pub(crate) fn plain(registry: &str, repository: &str) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            insecure: false,
+            mirror: None,
+            namespace: None,
+            files: Files::default(),
+        }
+    }
 }
 
 /// The merged files.
@@ -53,6 +62,7 @@ pub(crate) struct Registries {
     aliases: BTreeMap<String, String>,
     search: Vec<String>,
     short_names: ShortNames,
+    hosts: HostsFiles,
 }
 
 /// `short-name-mode`: what is done with a name that several registries may have.
@@ -102,7 +112,7 @@ struct Mirror {
 impl Registries {
     /// The machine's and the user's files below `etc` (`/etc` but in tests).
     pub(crate) fn load(environment: &Environment, etc: &Path) -> Result<Self, Error> {
-        let mut registries = Self::default();
+        let mut registries = Self { hosts: HostsFiles::of(environment, etc), ..Self::default() };
         if let Some(path) = environment.path("CONTAINERS_REGISTRIES_CONF") {
             if !registries.read(&path)? {
                 return Err(file_error(&path, "named by CONTAINERS_REGISTRIES_CONF, but not there"));
@@ -192,23 +202,23 @@ impl Registries {
         }
     }
 
-    /// Where a repository is written: what is named, for `location` and mirrors are of what is read.
+    /// Where a repository is written: what is named, for `location`, mirrors and hosts are of what is read. How that is
+    /// reached the files say all the same.
     pub(crate) fn written(&self, registry: &str, repository: &str) -> Result<Endpoint, Error> {
-        let found = self.table(&format!("{registry}/{repository}"))?;
-        Ok(Endpoint {
-            registry: registry.to_owned(),
-            repository: repository.to_owned(),
-            insecure: found.is_some_and(|(_, table, _)| table.insecure),
-            mirror: None,
-            place: None,
-        })
+        let named = Endpoint::plain(registry, repository);
+        if let Some((_, table, _)) = self.table(&format!("{registry}/{repository}"))? {
+            return Ok(Endpoint { insecure: table.insecure, ..named });
+        }
+        let own = self.hosts.endpoints(registry, repository)?.and_then(|mut found| found.pop());
+        Ok(own.filter(|own| own.registry == registry && own.repository == repository).unwrap_or(named))
     }
 
     /// The places of a repository to read, in the order to ask: mirrors, then the registry itself.
     pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
         let name = format!("{registry}/{repository}");
         let Some((length, table, path)) = self.table(&name)? else {
-            return Ok(vec![self.written(registry, repository)?]);
+            let found = self.hosts.endpoints(registry, repository)?;
+            return Ok(found.unwrap_or_else(|| vec![Endpoint::plain(registry, repository)]));
         };
         let rest = &name[length..];
         let mut endpoints = Vec::new();
@@ -291,13 +301,9 @@ fn endpoint(
     path: &Path,
 ) -> Result<Endpoint, Error> {
     match name.split_once('/') {
-        Some((registry, repository)) if !registry.is_empty() && !repository.is_empty() => Ok(Endpoint {
-            registry: registry.to_owned(),
-            repository: repository.to_owned(),
-            insecure,
-            mirror,
-            place: None,
-        }),
+        Some((registry, repository)) if !registry.is_empty() && !repository.is_empty() => {
+            Ok(Endpoint { insecure, mirror, ..Endpoint::plain(registry, repository) })
+        }
         _ => Err(file_error(path, format!("\"{name}\": a rewrite that leaves no registry or no repository"))),
     }
 }

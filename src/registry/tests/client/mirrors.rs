@@ -70,62 +70,25 @@ fn what_is_written_goes_to_the_registry_that_is_named() {
 }
 
 #[test]
-fn hosts_toml_names_mirrors_and_how_the_registry_is_reached() {
-    let test = "hosts_toml_names_mirrors_and_how_the_registry_is_reached";
-    let (Some(authority), Some(plain)) = (Authority::new(test), Registry::plain(test)) else { return };
+fn hosts_toml_tells_how_the_registry_is_reached_that_is_written() {
+    let test = "hosts_toml_tells_how_the_registry_is_reached_that_is_written";
+    let Some(authority) = Authority::new(test) else { return };
     let (certificate, key) = authority.issue("server", "IP:127.0.0.1");
     let clients = authority.certificate();
     let Some(strict) = Registry::tls(test, &certificate, &key, Some(&clients)) else { return };
-    let layer = bytes(1000);
-    let digest = push_image(&Home::new().repository(&plain.host, "app"), "v1", &layer);
-    let (behind, tags) = (plain.host.clone(), Server::start(|_| Reply::new(404, "")));
-    // A proxy of several registries, each below a path of its own.
-    let proxy = Server::start(move |heard| {
-        let mut heard = heard.clone();
-        heard.target = heard.target.replace("/of/example", "");
-        forward(&behind, &heard)
-    });
-    let home = Home::new();
-    let hosts =
-        |registry: &str, text: String| home.write(&format!("etc/docker/certs.d/{registry}/hosts.toml"), text);
-    hosts(
-        "registry.example",
-        format!(
-            "server = 'https://{}'\nca = 'ca.pem'\nclient = [['own.pem', 'own-key.pem']]\n\
-             [host.'http://{}']\ncapabilities = ['pull']\n[host.'http://{}/of/example']\n",
-            strict.host,
-            tags.host(),
-            proxy.host()
-        ),
-    );
-    let file = |name: &str, from: &std::path::Path| {
-        home.write(&format!("etc/docker/certs.d/registry.example/{name}"), std::fs::read(from).unwrap());
-    };
     let (own, own_key) = authority.issue("client", "DNS:client.example");
-    file("ca.pem", &authority.certificate());
-    file("own.pem", &own);
-    file("own-key.pem", &own_key);
-    let repository = home.repository("registry.example", "app");
-    assert_eq!(repository.manifest("v1").unwrap().digest, digest);
-    assert_eq!(tags.heard().len(), 0);
-    assert_eq!(read(&repository, &layer).unwrap(), layer);
-    assert_eq!(tags.count("GET", "/v2/app/blobs/"), 1);
-    assert_eq!(proxy.count("GET", "/of/example/v2/app/"), 2);
-    // The registry itself is asked last, with its own authority and a certificate of ours.
-    let error = repository.manifest("v2").unwrap_err();
-    assert!(error.is_not_found() && error.to_string().contains(&strict.host), "{error}");
-    // How the registry that is named is reached counts for what is written.
-    hosts(
-        &strict.host,
-        format!(
-            "server = 'https://{}'\nskip_verify = true\nclient = '../registry.example/both.pem'\n",
-            strict.host
-        ),
-    );
-    let both = [std::fs::read(own).unwrap(), std::fs::read(own_key).unwrap()].concat();
-    home.write("etc/docker/certs.d/registry.example/both.pem", both);
-    push_image(&home.repository(&strict.host, "app"), "v2", &layer);
-    assert!(home.repository("registry.example", "app").manifest("v2").is_ok());
+    let mirror = Server::start(|_| Reply::new(404, ""));
+    let home = Home::new();
+    let file =
+        |name: &str, text: Vec<u8>| home.write(&format!("etc/docker/certs.d/{}/{name}", strict.host), text);
+    file("ca.pem", std::fs::read(authority.certificate()).unwrap());
+    file("both.pem", [std::fs::read(own).unwrap(), std::fs::read(own_key).unwrap()].concat());
+    let text = format!("ca = 'ca.pem'\nclient = 'both.pem'\n[host.'http://{}']\n", mirror.host());
+    file("hosts.toml", text.into_bytes());
+    let digest = push_image(&home.repository(&strict.host, "app"), "v1", &bytes(10));
+    assert!(mirror.heard().is_empty());
+    assert_eq!(home.repository(&strict.host, "app").manifest("v1").unwrap().digest, digest);
+    assert_eq!(mirror.count("GET", "/manifests/v1"), 1);
 }
 
 #[test]
@@ -194,4 +157,42 @@ fn mistakes_in_configuration_are_told_before_anything_is_asked() {
     }
     let home = Home { variables: vec![("HTTPS_PROXY".into(), "ftp://u:secret@x".into())], ..Home::new() };
     assert_eq!(home.try_client().err().unwrap().to_string(), "HTTPS_PROXY: not a proxy's URL");
+}
+
+#[test]
+fn hosts_of_containerd_are_mirrors_that_are_told_the_namespace() {
+    let test = "hosts_of_containerd_are_mirrors_that_are_told_the_namespace";
+    let Some(registry) = Registry::plain(test) else { return };
+    let layer = bytes(1000);
+    let digest = push_image(&Home::new().repository(&registry.host, "cache/team/app"), "v1", &layer);
+    let by_digest = Server::start(|_| Reply::new(404, ""));
+    let behind = registry.host.clone();
+    let mirror = Server::start(move |heard| forward(&behind, heard));
+    let home = Home::new();
+    home.write(
+        "etc/containerd/certs.d/registry.example/hosts.toml",
+        format!(
+            "server = 'http://{}'\n[host.'http://{}']\ncapabilities = ['pull']\n\
+             [host.'http://{}/v2/cache']\noverride_path = true\n",
+            registry.host,
+            by_digest.host(),
+            mirror.host()
+        ),
+    );
+    let repository = home.repository("registry.example", "team/app");
+    assert_eq!(repository.manifest("v1").unwrap().digest, digest);
+    assert_eq!(by_digest.count("GET", "/manifests/"), 0);
+    assert_eq!(mirror.count("GET", "/v2/cache/team/app/manifests/v1?ns=registry.example"), 1);
+    repository.manifest(digest.as_str()).unwrap();
+    let asked = format!("/v2/team/app/manifests/{digest}?ns=registry.example");
+    assert_eq!(by_digest.count("GET", &asked), 1);
+    assert_eq!(read(&repository, &layer).unwrap(), layer);
+    // registries.conf comes first; what it does not name still goes by the other file.
+    home.write(
+        "etc/containers/registries.conf",
+        format!("[[registry]]\nprefix = 'registry.example'\nlocation = '{}/cache'\n", registry.host),
+    );
+    let before = mirror.count("GET", "");
+    assert_eq!(home.repository("registry.example", "team/app").manifest("v1").unwrap().digest, digest);
+    assert_eq!(mirror.count("GET", ""), before);
 }
