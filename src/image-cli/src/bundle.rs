@@ -16,6 +16,7 @@ use creel_image_lib::digest::Digest;
 use creel_image_lib::runtime_config::{self, Databases, IdMaps, IdRange, Run, runtime_config};
 use creel_image_lib::stack::Merged;
 use creel_image_lib::unpack::{Expected, Limits, Tree, remove_all, unpack_layer};
+use creel_image_lib::volume;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use serde_json::{Value, json};
 
@@ -104,6 +105,9 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     let bytes: u64 = progress.during(|| jobs.into_iter().map(&mut apply).sum::<Result<u64>>())?;
     for skipped in tree.finish()? {
         output::warning(&format!("{}: {}", skipped.path, skipped.why));
+    }
+    for place in runtime_config::volumes(&config, &Run::default()) {
+        volume::make_place(open()?, &place).with_context(|| format!("{name}: volume {place}"))?;
     }
     let users = users(&Merged::new(vec![open()?]))?;
     let mut run = Run::default();

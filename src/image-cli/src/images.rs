@@ -12,8 +12,9 @@ use creel_image_lib::reference::Source;
 use creel_image_lib::store::{Image, Named, Store};
 use serde_json::{Value, json};
 
+use crate::access::{self, End};
 use crate::origin::{self, Origin};
-use crate::{access, cli, names, output, pull, setup, verify};
+use crate::{cli, names, output, pull, setup, verify};
 
 /// `creel image ...`
 pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -134,7 +135,7 @@ pub fn tags(words: &ArgMatches) -> Result<()> {
     let Source::Registry(reference) = names::parse(&text)? else {
         bail!("{text}: only repositories of registries have tags");
     };
-    let tags = access::client(words)?.repository(&reference)?.tags()?;
+    let tags = access::client(words, End::Source)?.repository(&reference)?.tags()?;
     output::write(&tags.iter().map(|tag| format!("{tag}\n")).collect::<String>())
 }
 
@@ -147,7 +148,9 @@ pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let origin = Origin::open(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let target = origin.target().with_context(|| name.clone())?;
     if cli::flag(words, "raw") {
-        return output::write(std::str::from_utf8(&target.bytes).context("the manifest is not UTF-8")?);
+        return output::write_document(
+            std::str::from_utf8(&target.bytes).context("the manifest is not UTF-8")?,
+        );
     }
     let platforms = match parse(&target.bytes, target.media_type.as_deref())? {
         Document::Manifest(_) => Vec::new(),
@@ -163,7 +166,9 @@ pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         .with_context(|| name.clone())?;
     let config = origin.config(&chosen.manifest.config).with_context(|| name.clone())?;
     if cli::flag(words, "config") {
-        return output::write(std::str::from_utf8(&config).context("the configuration is not UTF-8")?);
+        return output::write_document(
+            std::str::from_utf8(&config).context("the configuration is not UTF-8")?,
+        );
     }
     let size: u64 = chosen.manifest.layers.iter().map(|layer| layer.size).sum();
     let document = json!({

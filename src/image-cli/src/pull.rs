@@ -62,6 +62,7 @@ impl<'a> Wanted<'a> {
     pub fn new(words: &'a ArgMatches, policy: Policy) -> Result<Self> {
         let text = cli::value::<String>(words, "image").unwrap_or_default();
         let sources = names::candidates(&text)?;
+        names::check_login(&sources, &text, words)?;
         if sources.contains(&Source::Stdin) && cli::flag(words, "interactive") {
             bail!("-i: standard input is the image's archive, and nothing is left of it for the container");
         }
@@ -305,7 +306,9 @@ fn attempt(
     let digest = job.descriptor.digest()?;
     let offset = partial.as_ref().map_or(0, |partial| partial.have());
     let opened = origin.layer_from(job.descriptor, offset);
-    if let (Err(_), Some(partial)) = (&opened, &mut partial) {
+    if let (Err(error), Some(partial)) = (&opened, &mut partial)
+        && !error.downcast_ref::<creel_registry::Error>().is_some_and(creel_registry::Error::is_final)
+    {
         partial.source_failed();
     }
     let source = opened.with_context(|| format!("layer {}", digest.short()))?;

@@ -8,11 +8,12 @@ use clap::ArgMatches;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::Digest;
 use creel_image_lib::manifest::{Document, parse};
+use creel_image_lib::reference::Source;
 use creel_image_lib::store::{Checked, Image, Named, Repair, Store};
 
 use crate::progress::{Progress, VERIFY};
-use crate::stored::Stored;
-use crate::{cli, images, output};
+use crate::stored::{LoginFor, Stored};
+use crate::{access, cli, images, output};
 
 /// What was found of one image.
 #[derive(Default)]
@@ -42,6 +43,7 @@ pub fn command(store: &Store, words: &ArgMatches) -> Result<()> {
     if names.is_empty() {
         wanted = store.names()?;
     }
+    check_login(&wanted, words)?;
     let mut seen = HashSet::new();
     let (mut wrong, mut unknown) = (0, 0);
     for named in wanted {
@@ -58,7 +60,7 @@ pub fn command(store: &Store, words: &ArgMatches) -> Result<()> {
         };
         let mut text = format!("{}: {state}\n", named.reference);
         for line in &report.lines {
-            text.push_str(&format!("  {line}\n"));
+            text.push_str(&format!("  {}\n", output::word(line)));
         }
         output::write(&text)?;
         wrong += usize::from(report.wrong);
@@ -80,6 +82,28 @@ pub fn command(store: &Store, words: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a credential that several registries would get.
+fn check_login(wanted: &[Named], words: &ArgMatches) -> Result<()> {
+    let Some(flag) = access::login_flag(words) else { return Ok(()) };
+    let mut hosts: Vec<String> = wanted.iter().filter_map(|named| registry(&named.reference)).collect();
+    hosts.sort();
+    hosts.dedup();
+    match hosts.as_slice() {
+        [_] => Ok(()),
+        [] => bail!("--{flag}: no image of these is from a registry"),
+        several => {
+            bail!("--{flag}: the images are from {}; name those of one registry", several.join(" and "))
+        }
+    }
+}
+
+fn registry(name: &str) -> Option<String> {
+    match name.parse() {
+        Ok(Source::Registry(reference)) => Some(reference.registry().to_owned()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn image(store: &Store, words: &ArgMatches, named: &Named, progress: &Progress) -> Result<Report> {
     let mut report = Report::default();
     let repair = cli::flag(words, "repair");
@@ -98,7 +122,7 @@ fn image(store: &Store, words: &ArgMatches, named: &Named, progress: &Progress) 
         bail!("{}: not a manifest", named.manifest)
     };
     let own = Store::open(store.root(), store.settings())?;
-    let stored = Stored::new(own, named.clone(), words);
+    let stored = Stored::new(own, named.clone(), words, LoginFor::Source);
     let mut seen = HashSet::new();
     for (descriptor, diff_id) in manifest.layers.iter().zip(&image.layers) {
         if seen.insert(diff_id) {

@@ -12,6 +12,7 @@ use crate::mount::{Overlay, Writes, flat};
 use crate::runtime_config::Databases;
 use crate::stack::{Merged, open_root};
 use crate::unpack::{Owners, copy_attributes};
+use crate::volume;
 
 /// Where the rest of a container is: nothing of it outlasts the machine, so that it may lie on a tmpfs, where making
 /// and removing files costs least.
@@ -158,6 +159,25 @@ impl Container {
         flat::copy(&Merged::new(layers), &open(&upper)?, self.owners).map_err(Error::Mount)?;
         self.rootfs = upper;
         Ok(())
+    }
+
+    /// Makes a directory for a volume of the image, with what the image has there. It is removed with the rest of what
+    /// the container wrote.
+    pub fn make_volume(&self, path: &str) -> Result<PathBuf, Error> {
+        let all = self.path.join("volumes");
+        place::make_directories(&all)?;
+        let own = (0..)
+            .map(|n: u32| all.join(n.to_string()))
+            .find_map(|own| match rustix::fs::mkdirat(CWD, &own, Mode::RWXU) {
+                Err(rustix::io::Errno::EXIST) => None,
+                other => Some(other.map_err(Error::call("mkdir", &own)).map(|()| own)),
+            })
+            .transpose()?
+            .unwrap_or(all);
+        let open = |path: &PathBuf| open_root(path).map_err(Error::call("open", path));
+        let layers = self.lowers.iter().map(open).collect::<Result<_, _>>()?;
+        volume::fill(&Merged::new(layers), path, &open(&own)?, self.owners)?;
+        Ok(own)
     }
 
     /// Mounts its root, in the mount namespace of the caller.

@@ -69,6 +69,13 @@ pub enum Error {
     InUse(String),
     /// A container's root cannot be mounted.
     Mount(crate::mount::Error),
+    /// A volume of the image cannot be made.
+    Volume {
+        /// Its path in the container.
+        path: String,
+        /// Why.
+        why: unpack::Error,
+    },
     /// No image has this name.
     NoImage(String),
 }
@@ -91,7 +98,7 @@ impl Error {
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         matches!(self, Error::Call { errno: Errno::NOSPC | Errno::DQUOT, .. })
-            || matches!(self, Error::Layer { why, .. } | Error::Patch { why, .. } if why.is_full())
+            || matches!(self, Error::Layer { why, .. } | Error::Patch { why, .. } | Error::Volume { why, .. } if why.is_full())
     }
 }
 
@@ -136,6 +143,7 @@ impl fmt::Display for Error {
             Error::BadId(id) => write!(f, "{id:?} is not a container id; letters, digits and _+-. make one"),
             Error::InUse(id) => write!(f, "a container {id:?} exists"),
             Error::Mount(error) => error.fmt(f),
+            Error::Volume { path, why } => write!(f, "volume {path}: {why}"),
             Error::NoImage(name) => write!(f, "no image is named {name:?}"),
         }
     }
