@@ -135,17 +135,31 @@ fn make_bundle(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes what belongs to a container of the store at `root`.
+/// Removes what belongs to a container of the store at `root`. What fails does not keep the rest, and all that
+/// failed is told.
 fn remove(root: &Path, container: &Path, bundle: &Path) -> Result<()> {
-    store::remove(root, container)?;
-    let netns = network::namespace(bundle);
-    if netns.exists() {
-        // In the mount namespace of the runtime it is a mount; elsewhere it is none (EINVAL).
-        match rustix::mount::unmount(&netns, UnmountFlags::DETACH) {
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("umount {}", netns.display())),
-        }
+    let steps = [
+        store::remove(root, container).map_err(anyhow::Error::from),
+        remove_network(&network::namespace(bundle)),
+        remove_bundle(bundle),
+    ];
+    let failed: Vec<String> =
+        steps.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }
+}
+
+fn remove_network(netns: &Path) -> Result<()> {
+    if !netns.exists() {
+        return Ok(());
     }
+    // In the mount namespace of the runtime it is a mount; elsewhere it is none (EINVAL).
+    match rustix::mount::unmount(netns, UnmountFlags::DETACH) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("umount {}", netns.display())),
+    }
+}
+
+fn remove_bundle(bundle: &Path) -> Result<()> {
     match std::fs::remove_dir_all(bundle) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| bundle.display().to_string())
@@ -224,4 +238,24 @@ fn try_sweep(store: &Store) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    #[test]
+    fn a_container_whose_layer_stays_loses_its_bundle_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let (container, bundle) = (dir.path().join("containers/c"), dir.path().join("bundle"));
+        std::fs::create_dir_all(container.parent().unwrap()).unwrap();
+        std::fs::write(&container, "no directory").unwrap();
+        std::fs::create_dir(&bundle).unwrap();
+        std::fs::write(bundle.join("netns"), "").unwrap();
+        let error = remove(dir.path(), &container, &bundle).unwrap_err().to_string();
+        assert!(error.contains("containers/c"), "{error}");
+        assert!(!bundle.exists());
+    }
 }

@@ -103,6 +103,7 @@ pub struct Store {
     lock: OwnedFd,
     settings: Settings,
     boot: String,
+    left_behind: Option<Error>,
 }
 
 const DIRECTORIES: [&str; 10] = [
@@ -141,10 +142,16 @@ impl Store {
         place::flock(lock.as_fd(), FlockOperation::LockShared).map_err(Error::call("flock", &path))?;
         // Absent where /proc is not mounted: then only seals count.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let store = Store { root: root.to_path_buf(), lock, settings, boot: boot.trim().to_string() };
+        let boot = boot.trim().to_string();
+        let mut store = Store { root: root.to_path_buf(), lock, settings, boot, left_behind: None };
         store.check_settings()?;
-        place::clean(&store.root.join("tmp"))?;
+        store.left_behind = place::clean(&store.root.join("tmp")).err();
         Ok(store)
+    }
+
+    /// Why something that a killed command left could not be removed. The store is as good as without it.
+    pub fn left_behind(&self) -> Option<&Error> {
+        self.left_behind.as_ref()
     }
 
     /// Where the store is.

@@ -11,6 +11,7 @@
 
 mod attributes;
 mod decompress;
+mod descent;
 mod entry;
 mod error;
 mod gzip;

@@ -63,7 +63,7 @@ fn opaque(tree: &mut Tree, parents: &[&[u8]], path: &[u8]) -> Result<(), Error> 
     let parent = tree.parent(parents)?;
     let dir = remove::open_dir(parent.fd.as_fd(), b".").map_err(Error::call("openat", path))?;
     tree.forget_parents();
-    let removed = remove::remove_lower_children(tree, dir.as_fd(), parent.inode);
+    let removed = remove::remove_lower_children(tree, dir, parent.inode);
     removed.map(drop).map_err(Error::call("unlinkat", path))
 }
 
@@ -75,7 +75,7 @@ fn whiteout(tree: &mut Tree, place: &Place<'_>) -> Result<(), Error> {
     if !tree.is_overlay() {
         tree.forget_parents();
         let removed = remove::remove_lower(tree, dir.as_fd(), parent.inode, place.name);
-        return removed.map(drop).map_err(Error::call("unlinkat", &place.path));
+        return removed.map_err(Error::call("unlinkat", &place.path));
     }
     // Unprivileged since Linux 5.8.
     let made = rustix::fs::mknodat(dir, place.name, FileType::CharacterDevice, Mode::empty(), 0);

@@ -66,7 +66,7 @@ pub enum Error {
 
 impl Error {
     /// Builds `Call` from an errno, for `map_err`.
-    pub(crate) fn call(call: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error {
+    pub(crate) fn call(call: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error + use<> {
         let path = String::from_utf8_lossy(path).into_owned();
         move |errno| Error::Call { call, path, errno }
     }
