@@ -49,6 +49,13 @@ impl Error {
         move |errno| Error::Call { call, what, errno }
     }
 
+    /// Whether this may be a kernel that does not know `lowerdir+`. Since overlayfs has the new mount API itself
+    /// (Linux 6.5) it refuses the key; before, the kernel gathers what it is given for overlayfs's old parser,
+    /// which refuses it when the mount is made.
+    fn is_of_old_kernel(&self) -> bool {
+        matches!(self, Error::Call { call: "fsconfig" | "fsconfig_create", errno: Errno::INVAL, .. })
+    }
+
     /// Whether this kernel mounts no overlay here: it has none, or not for user namespaces.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Error::Call { call: "fsopen" | "fsconfig_create", errno, .. }
@@ -109,8 +116,7 @@ impl Overlay<'_> {
                 move_mount(&mount, "", CWD, target, flags)
                     .map_err(Error::call("move_mount", target.display()))
             }
-            // The kernel has no `lowerdir+`.
-            Err(Error::Call { call: "fsconfig", errno: Errno::INVAL, .. }) => self.mount_by_page(target),
+            Err(error) if error.is_of_old_kernel() => self.mount_by_page(target),
             Err(error) => Err(error),
         }
     }
