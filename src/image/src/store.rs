@@ -154,6 +154,14 @@ impl Store {
         self.left_behind.as_ref()
     }
 
+    /// The same open store once more: a command that has it twice must not stand in its own way, and a lock
+    /// belongs to the open file.
+    pub fn again(&self) -> Result<Store, Error> {
+        let lock = self.lock.try_clone().map_err(Error::io("dup", &self.root.join("lock")))?;
+        let (root, boot) = (self.root.clone(), self.boot.clone());
+        Ok(Store { root, lock, settings: self.settings, boot, left_behind: None })
+    }
+
     /// Where the store is.
     pub fn root(&self) -> &Path {
         &self.root
