@@ -85,6 +85,7 @@ impl From<TarError> for Error {
             | TarError::Checksum
             | TarError::Field { .. }
             | TarError::TooLong { .. }
+            | TarError::Limit { .. }
             | TarError::Type { .. } => Error::Tar(error),
         }
     }

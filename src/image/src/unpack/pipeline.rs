@@ -13,6 +13,10 @@ use crate::tar::Reader;
 const CHUNK: usize = 256 << 10;
 const DEPTH: usize = 4;
 
+/// Bytes of extended attributes that a layer may have. A global header of the tar gives them to each entry, so that
+/// neither the tar's size nor the ratio tells of them.
+const MAX_XATTRS: u64 = 1 << 30;
+
 /// What a layer must be.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
@@ -177,11 +181,15 @@ fn consume(
 }
 
 fn write(reader: &mut Reader<Chunks>, limits: &Limits, tree: &mut Tree) -> Result<u64, Error> {
-    let mut entries = 0;
+    let (mut entries, mut xattrs) = (0, 0u64);
     while let Some(found) = reader.next_entry()? {
         entries += 1;
         if entries > limits.entries {
             return Err(Error::Limit { what: "entries", limit: limits.entries });
+        }
+        xattrs += found.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum::<u64>();
+        if xattrs > MAX_XATTRS {
+            return Err(Error::Limit { what: "bytes of extended attributes", limit: MAX_XATTRS });
         }
         entry::apply(tree, &found, reader)?;
     }
