@@ -13,7 +13,7 @@ use creel_image_lib::store::{Image, Named, Store};
 use serde_json::{Value, json};
 
 use crate::origin::{self, Origin};
-use crate::{access, cli, names, output, pull, setup, verify};
+use crate::{access, cli, container, names, output, pull, setup, verify};
 
 /// `creel image ...`
 pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -24,7 +24,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         "inspect" => inspect(&store, words),
         "rm" => rm(&store, words),
         "verify" => verify::command(&store, words),
-        _ => prune(&store),
+        _ => prune(&store, words),
     }
 }
 
@@ -120,7 +120,12 @@ fn rm(store: &Store, words: &ArgMatches) -> Result<()> {
     output::write(&text)
 }
 
-fn prune(store: &Store) -> Result<()> {
+fn prune(store: &Store, words: &ArgMatches) -> Result<()> {
+    if cli::flag(words, "kept") {
+        for id in container::prune(store)? {
+            output::write(&format!("removed what the container {id} wrote\n"))?;
+        }
+    }
     let pruned = store.prune()?;
     output::write(&format!(
         "removed {} images, {} layers, {} documents and blobs\n",

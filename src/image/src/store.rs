@@ -29,6 +29,7 @@ mod images;
 mod kept;
 mod partial;
 mod place;
+mod process;
 mod prune;
 mod snapshots;
 mod verify;
@@ -39,7 +40,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use containers::{Container, Places, remove};
+pub use containers::{Container, Kept, Places, Running, remove};
 pub use error::Error;
 pub use images::{Image, Named};
 pub use kept::Record;

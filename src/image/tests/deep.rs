@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{choose, is_root, write_layout};
 use creel_image_lib::layout::Layout;
-use creel_image_lib::store::{Blob, Layer, Places, Settings, Store};
+use creel_image_lib::store::{Blob, Kept, Layer, Places, Settings, Store};
 use creel_image_lib::unpack::{
     Devices, Expected, Form, Limits, Options, Owners, Tree, remove_all, unpack_layer,
 };
@@ -117,7 +117,12 @@ fn a_deep_layer_is_pulled_run_and_pruned() {
     let digest = descriptor.digest().unwrap();
     slot.unpack(blob, &digest, descriptor.size, &Limits::default(), Blob::Stream).unwrap();
     let image = store.add_image(&chosen.digest, &chosen.bytes, &config_bytes).unwrap();
-    let places = Places { bundle: scratch.path().join("bundle"), state: scratch.path().join("state") };
+    let places = Places {
+        bundle: scratch.path().join("bundle"),
+        state: scratch.path().join("state"),
+        pid_file: None,
+        kept: Kept::No,
+    };
     let container = store.make_container("c", &image, places).unwrap();
     store.remove_container(&container).unwrap();
     assert_eq!(store.prune().unwrap().images, 1);

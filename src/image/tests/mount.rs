@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{choose, have, is_root, layer, listing, write_layout};
 use creel_image_lib::layout::Layout;
 use creel_image_lib::mount::{Error, MAX_LAYERS, Overlay, Writes};
-use creel_image_lib::store::{Blob, Layer, Places, Settings, Store};
+use creel_image_lib::store::{Blob, Kept, Layer, Places, Settings, Store};
 use creel_image_lib::unpack::{Devices, Expected, Form, Limits, Options, Owners, Tree, unpack_layer};
 use creel_sys::seccomp::Instruction;
 use rustix::io::Errno;
@@ -85,7 +85,12 @@ fn child() {
     }
     let image = store.add_image(&chosen.digest, &chosen.bytes, &config_bytes).unwrap();
     assert_eq!(image.lowers.len(), chosen.manifest.layers.len() + 1, "the upper layer needs a patch");
-    let places = || Places { bundle: scratch.join("bundle"), state: scratch.join("state") };
+    let places = || Places {
+        bundle: scratch.join("bundle"),
+        state: scratch.join("state"),
+        pid_file: None,
+        kept: Kept::No,
+    };
     let container = store.make_container("c", &image, places()).unwrap();
     container.mount(Writes::Volatile).unwrap();
     let (mut shown, expected) = (listing(container.rootfs()), listing(&flat));

@@ -209,7 +209,7 @@ fn users_are_read_through_the_images_links_and_never_from_a_fifo() {
 }
 
 fn places() -> Places {
-    Places { bundle: "/run/bundle".into(), state: "/run/state".into() }
+    Places { bundle: "/run/bundle".into(), state: "/run/state".into(), pid_file: None, kept: Kept::No }
 }
 
 #[test]
