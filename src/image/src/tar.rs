@@ -204,6 +204,11 @@ impl<R: BufRead> Reader<R> {
         self.body -= count as u64;
     }
 
+    /// What the archive is read from.
+    pub(crate) fn input(&self) -> &R {
+        &self.input
+    }
+
     /// What the archive was read from, to read what follows it.
     pub fn into_inner(self) -> R {
         self.input

@@ -26,6 +26,7 @@ pub(crate) use descent::Descent;
 pub use error::Error;
 pub use names::Escape;
 pub(crate) use names::components;
+pub(crate) use pipeline::Counted;
 pub use pipeline::{Expected, Limits, Unpacked, unpack_layer};
 pub use remove::remove_all;
 pub(crate) use remove::{names as names_in, open_dir};

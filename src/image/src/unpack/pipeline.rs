@@ -48,6 +48,19 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Whether so many bytes may have come of so many; what there is too much of, and its limit.
+    pub(crate) fn check(&self, made: u64, taken: u64) -> Result<(), (&'static str, u64)> {
+        if made > self.bytes {
+            return Err(("bytes unpacked", self.bytes));
+        }
+        if made > self.ratio_from && made / self.ratio > taken {
+            return Err(("bytes unpacked for each byte packed", self.ratio));
+        }
+        Ok(())
+    }
+}
+
 /// What came of a layer.
 #[derive(Debug)]
 pub struct Unpacked {
@@ -100,8 +113,7 @@ fn produce<R: Read>(
     full: &SyncSender<Vec<u8>>,
     spare: &Receiver<Vec<u8>>,
 ) -> Result<Format, Error> {
-    let mut read = Counted { inner: &mut source, count: 0 };
-    let mut decoder = Decompressor::new(&mut read)?;
+    let mut decoder = Decompressor::new(Counted::new(&mut source))?;
     let format = decoder.format();
     let mut total = 0u64;
     loop {
@@ -120,12 +132,8 @@ fn produce<R: Read>(
             break;
         }
         total += buffer.len() as u64;
-        if total > limits.bytes {
-            return Err(Error::Limit { what: "bytes unpacked", limit: limits.bytes });
-        }
-        if total > limits.ratio_from && total / limits.ratio > decoder.taken() {
-            return Err(Error::Limit { what: "bytes unpacked for each byte packed", limit: limits.ratio });
-        }
+        let checked = limits.check(total, decoder.taken());
+        checked.map_err(|(what, limit)| Error::Limit { what, limit })?;
         full.send(buffer).map_err(|_| Error::Interrupted)?;
     }
     drop(decoder);
@@ -135,9 +143,15 @@ fn produce<R: Read>(
 }
 
 /// Counts what the decoder has taken.
-struct Counted<R> {
+pub(crate) struct Counted<R> {
     inner: R,
     count: u64,
+}
+
+impl<R: Read> Counted<R> {
+    pub(crate) fn new(inner: R) -> Counted<R> {
+        Counted { inner, count: 0 }
+    }
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -148,8 +162,8 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-impl<R: Read> Decompressor<&mut Counted<R>> {
-    fn taken(&self) -> u64 {
+impl<R: Read> Decompressor<Counted<R>> {
+    pub(crate) fn taken(&self) -> u64 {
         self.source().count
     }
 }
