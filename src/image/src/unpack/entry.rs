@@ -100,10 +100,8 @@ fn make<T>(
     let parent = tree.parent(&place.parents)?;
     let made = match create(&parent) {
         Err(Errno::EXIST) => {
-            remove::remove_all(parent.fd.as_fd(), place.name)
-                .map_err(Error::call("unlinkat", &place.path))?;
-            // What was removed may be where the open parent was reached through.
-            tree.forget_parents();
+            // What is removed may be where the open parent was reached through.
+            tree.remove(&parent, place.name, &place.path)?;
             create(&*tree.parent(&place.parents)?)
         }
         other => other,
@@ -221,8 +219,7 @@ fn hard_link(tree: &mut Tree, entry: &Entry, place: &Place<'_>) -> Result<(), Er
         }
         // The target is in a lower layer. What this layer has of the name gives way now.
         let parent = tree.parent(&place.parents)?;
-        remove::remove_all(parent.fd.as_fd(), place.name).map_err(Error::call("unlinkat", &place.path))?;
-        tree.forget_parents();
+        tree.remove(&parent, place.name, &place.path)?;
         tree.need_link(place.path.clone(), target);
         return Ok(());
     };

@@ -1,5 +1,6 @@
 //! Removing what lower layers made: whole trees, and trees in which the layer at hand made something too.
 
+use std::collections::HashSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -39,6 +40,24 @@ pub(crate) fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
 /// # Errors
 /// unlinkat(2)'s and openat(2)'s.
 pub fn remove_all(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    remove_telling(at, name, &mut |_| Ok(()))
+}
+
+/// The same; gives the inodes of the directories that are removed.
+pub(super) fn remove_directories(at: BorrowedFd<'_>, name: &[u8]) -> Result<HashSet<u64>, Errno> {
+    let mut gone = HashSet::new();
+    remove_telling(at, name, &mut |dir| {
+        gone.insert(rustix::fs::fstat(dir)?.st_ino);
+        Ok(())
+    })?;
+    Ok(gone)
+}
+
+fn remove_telling(
+    at: BorrowedFd<'_>,
+    name: &[u8],
+    tell: &mut dyn FnMut(BorrowedFd<'_>) -> Result<(), Errno>,
+) -> Result<(), Errno> {
     match unlink(at, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
         other => return other,
@@ -51,6 +70,7 @@ pub fn remove_all(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         other => other?,
     };
     let mut way = Descent::new(dir, OFlags::RDONLY);
+    tell(way.dir())?;
     // Of each directory on the way what is still to be removed, the one that the way leads through last.
     let mut left = vec![despite_mode(&mut way, |way| names(way.dir()))?];
     while let Some(here) = left.last_mut() {
@@ -73,6 +93,7 @@ pub fn remove_all(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
                     }
                     other => other?,
                 }
+                tell(way.dir())?;
                 left.push(despite_mode(&mut way, |way| names(way.dir()))?);
             }
             Err(errno) => return Err(errno),

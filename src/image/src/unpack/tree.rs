@@ -468,6 +468,22 @@ impl Tree {
         self.layers <= 1 || self.made.contains(&(parent, name.to_vec()))
     }
 
+    /// Removes what stands in the way of an entry, and all that is known of it: the numbers of its directories may be
+    /// given to what is made next.
+    pub(super) fn remove(&mut self, parent: &Parent, name: &[u8], path: &[u8]) -> Result<(), Error> {
+        let gone =
+            remove::remove_directories(parent.fd.as_fd(), name).map_err(Error::call("unlinkat", path))?;
+        if !gone.is_empty() {
+            for inode in &gone {
+                self.implied.remove(inode);
+                self.pending.remove(inode);
+            }
+            self.made.retain(|(parent, _)| !gone.contains(parent));
+        }
+        self.forget_parents();
+        Ok(())
+    }
+
     /// Forgets the open directories: something was removed, and it may have been what led to one.
     pub(super) fn forget_parents(&mut self) {
         self.open.clear();
