@@ -123,8 +123,9 @@ fn image(store: &Store, words: &ArgMatches, named: &Named, progress: &Progress) 
     let mut seen = HashSet::new();
     for (descriptor, diff_id) in manifest.layers.iter().zip(&image.layers) {
         if seen.insert(diff_id) {
+            let digest = descriptor.digest()?;
             layer(store, &stored, words, (descriptor, diff_id), progress, &mut report)
-                .with_context(|| format!("{}: layer {}", named.reference, diff_id.short()))?;
+                .with_context(|| format!("{}: layer {}", named.reference, digest.short()))?;
         }
     }
     // What of the layers is wrong would be told of the patches again.
@@ -178,7 +179,7 @@ fn layer(
             report.unknown += 1;
             report.lines.push(format!(
                 "layer {}: not compared; its compressed form is not in the store",
-                diff_id.short()
+                digest.short()
             ));
             return Ok(());
         }
@@ -188,12 +189,12 @@ fn layer(
         Ok(source) => source,
         Err(error) => {
             report.unknown += 1;
-            report.lines.push(format!("layer {}: not compared: {error:#}", diff_id.short()));
+            report.lines.push(format!("layer {}: not compared: {error:#}", digest.short()));
             return Ok(());
         }
     };
     let checked = store.check_layer(diff_id, layer.reader(source), &digest, descriptor.size, repair)?;
     layer.done();
-    report.take(checked, &format!("layer {}", diff_id.short()));
+    report.take(checked, &format!("layer {}", digest.short()));
     Ok(())
 }

@@ -23,7 +23,7 @@ mod tree;
 pub(crate) use attributes::copy_attributes;
 pub use decompress::{Decompressor, Format};
 pub(crate) use descent::Descent;
-pub use error::Error;
+pub use error::{Error, WriteFailed};
 pub use names::Escape;
 pub(crate) use names::components;
 pub(crate) use pipeline::Counted;

@@ -94,7 +94,9 @@ fn a_wrong_layer_leaves_nothing() {
     let last = made.layers[0].0.len() - 1;
     made.layers[0].0[last] ^= 1;
     let error = pull(&store, &made, Blob::Keep).unwrap_err();
-    assert!(matches!(error, Error::Layer { .. }), "{error}");
+    // By the digest that its source knows it by, as when it cannot be fetched.
+    let blob = sha(&made.layers[0].0);
+    assert!(error.to_string().starts_with(&format!("layer {}: ", blob.short())), "{error}");
     for place in ["tmp", "snapshots", "blobs/sha256"] {
         assert_eq!(std::fs::read_dir(dir.path().join(place)).unwrap().count(), 0, "{place}");
     }
@@ -346,4 +348,23 @@ fn a_patch_that_was_altered_is_found_and_made_again() {
     std::fs::create_dir(dir.path().join("patches")).unwrap();
     assert!(matches!(store.check_patches(&image, Repair::Replace).unwrap(), Checked::Repaired(_)));
     assert_eq!(store.check_patches(&image, Repair::No).unwrap(), Checked::Same);
+}
+
+#[test]
+fn a_disk_that_is_full_for_the_copy_of_a_blob_is_told_with_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = made(&[base()]);
+    let store = Store::open(dir.path(), settings()).unwrap();
+    let (blob, diff_id) = &made.layers[0];
+    let digest = sha(blob);
+    let path = dir.path().join("partial").join(kept::file_name(&digest));
+    std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+    let mut partial = store.partial(&digest, blob.len() as u64).unwrap().unwrap();
+    let Layer::Missing(slot) = store.layer(diff_id).unwrap() else { panic!("it is there") };
+    let source = partial.reader(blob.as_slice()).unwrap();
+    let error =
+        slot.unpack(source, &digest, blob.len() as u64, &Limits::default(), Blob::Stream).unwrap_err();
+    assert!(error.is_full() && partial.is_full());
+    let text = error.to_string();
+    assert!(text.contains(&format!("write({path:?}): ENOSPC")), "{text}");
 }

@@ -84,7 +84,7 @@ impl Store {
         let aside = Aside::make(&self.root().join("tmp"))?;
         let path = aside.path.join("fs");
         rustix::fs::mkdirat(CWD, &path, Mode::RWXU).map_err(Error::call("mkdir", &path))?;
-        let failed = |why| Error::Layer { diff_id: diff_id.clone(), why };
+        let failed = |why| Error::Layer { digest: digest.clone(), why };
         let fresh = open_root(&path).map_err(Error::call("open", &path))?;
         let mut tree = Tree::new(fresh, self.settings().options()).map_err(failed)?;
         let expected = Expected { digest, size, diff_id };
