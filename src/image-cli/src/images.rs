@@ -12,6 +12,7 @@ use creel_image_lib::reference::Source;
 use creel_image_lib::store::{Image, Named, Store};
 use serde_json::{Value, json};
 
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin};
 use crate::{access, cli, container, names, output, pull, setup, verify};
 
@@ -98,6 +99,7 @@ fn inspect(store: &Store, words: &ArgMatches) -> Result<()> {
         "pulled": found[0].pulled,
         "size": image.bytes,
         "layers": image.layers,
+        "leftOut": LeftOut::of(store, &image)?.json(),
         "manifest": blob(store, &image, &image.manifest)?,
         "config": blob(store, &image, &image.config)?,
     });

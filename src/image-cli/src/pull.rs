@@ -14,11 +14,13 @@ use creel_image_lib::choose::choose;
 use creel_image_lib::config::ImageConfig;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::{Digest, Verified};
+use creel_image_lib::mount;
 use creel_image_lib::platform::Platform;
 use creel_image_lib::reference::Source;
 use creel_image_lib::store::{self, Blob, Image, Layer, Partial, Slot, Store};
 use creel_image_lib::unpack::Limits;
 
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin, Target};
 use crate::progress::{LayerProgress, PULL, Progress};
 use crate::{cli, names, output, setup, workers};
@@ -203,8 +205,11 @@ fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Res
             };
             let parsed = ImageConfig::parse(&config)?;
             check_suits(&parsed, &wanted.platform)?;
+            mount::check_layers(&parsed.rootfs.diff_ids)?;
             layers(store, origin, &chosen.manifest.layers, &parsed.rootfs.diff_ids, &progress, blob)?;
-            store.add_image(&chosen.digest, &chosen.bytes, &config).map_err(full_disk)?
+            let image = store.add_image(&chosen.digest, &chosen.bytes, &config).map_err(full_disk)?;
+            LeftOut::of(store, &image)?.warn(name);
+            image
         }
     };
     let said =

@@ -6,6 +6,7 @@
 
 pub(crate) mod flat;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
+use crate::digest::Digest;
 use crate::errno::Named;
 
 /// Layers that overlayfs takes (OVL_MAX_STACK).
@@ -102,6 +104,23 @@ pub enum Writes {
     Volatile,
 }
 
+/// Whether overlayfs takes these layers, before any of them is fetched. What they take from each other comes on
+/// top, and is known when they are there.
+pub fn check_layers(diff_ids: &[Digest]) -> Result<(), Error> {
+    match diff_ids.iter().collect::<HashSet<_>>().len() {
+        layers if layers > MAX_LAYERS => Err(Error::TooMany(layers)),
+        _ => Ok(()),
+    }
+}
+
+fn check_number(layers: usize) -> Result<(), Error> {
+    match layers {
+        0 => Err(Error::NoLayers),
+        layers if layers > MAX_LAYERS => Err(Error::TooMany(layers)),
+        _ => Ok(()),
+    }
+}
+
 fn open_place(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(Error::call("open", path.display()))
@@ -123,7 +142,7 @@ impl Overlay<'_> {
 
     /// Makes the mount without a place in the tree: it lives as long as its fd.
     pub fn detached(&self) -> Result<OwnedFd, Error> {
-        self.check()?;
+        check_number(self.lowers.len())?;
         let context =
             fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Error::call("fsopen", "overlay"))?;
         let mut held = Vec::new();
@@ -146,7 +165,7 @@ impl Overlay<'_> {
 
     /// The same with mount(2), for kernels before 6.8. `mount` falls back to it.
     pub fn mount_by_page(&self, target: &Path) -> Result<(), Error> {
-        self.check()?;
+        check_number(self.lowers.len())?;
         let all = self.lowers.iter().map(PathBuf::as_path).chain([self.upper, self.work]);
         let held = all.map(open_place).collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = held.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
@@ -161,14 +180,6 @@ impl Overlay<'_> {
         let options = std::ffi::CString::new(options).map_err(|_| Error::NoLayers)?;
         rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str()))
             .map_err(Error::call("mount", target.display()))
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        match self.lowers.len() {
-            0 => Err(Error::NoLayers),
-            layers if layers > MAX_LAYERS => Err(Error::TooMany(layers)),
-            _ => Ok(()),
-        }
     }
 }
 

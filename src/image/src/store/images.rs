@@ -12,6 +12,7 @@ use super::{Error, Snapshot, Store};
 use crate::config::{ConfigError, ImageConfig, chain_ids};
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::{self, Document, Manifest};
+use crate::mount::{self, MAX_LAYERS};
 use crate::stack::{Merged, Outcome, open_root, patch};
 use crate::unpack::Applied;
 
@@ -155,6 +156,9 @@ impl Store {
             stacked.below.retain(|below| *below != path);
             stacked.below.insert(0, path);
             stacked.below.splice(0..0, patch);
+        }
+        if stacked.below.len() > MAX_LAYERS {
+            return Err(Error::Mount(mount::Error::TooMany(stacked.below.len())));
         }
         Ok(stacked)
     }

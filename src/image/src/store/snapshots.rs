@@ -115,7 +115,7 @@ impl<'a> Slot<'a> {
                 unpacked
             }
         };
-        unpacked.applied.skipped.extend(tree.finish().map_err(failed)?);
+        unpacked.applied.also_skipped(tree.finish().map_err(failed)?);
         let record = Record::new(self.store, unpacked.bytes, &unpacked.applied);
         self.store.keep(aside, Kind::Snapshot, &self.diff_id, &record)?;
         let path = self.store.kept(Kind::Snapshot, &self.diff_id).join("fs");

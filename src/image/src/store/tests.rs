@@ -368,3 +368,44 @@ fn a_disk_that_is_full_for_the_copy_of_a_blob_is_told_with_its_path() {
     let text = error.to_string();
     assert!(text.contains(&format!("write({path:?}): ENOSPC")), "{text}");
 }
+
+#[test]
+fn what_is_left_out_of_a_layer_stands_in_its_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tar = TarBuilder::default();
+    for i in 0..70 {
+        tar.link(b'3', &format!("whiteout{i}"), "");
+    }
+    let made = made(&[tar.finish()]);
+    let store = Store::open(dir.path(), settings()).unwrap();
+    let image = pull(&store, &made, Blob::Stream).unwrap();
+    let record = store.snapshot(&image.layers[0]).unwrap().unwrap().record;
+    assert_eq!((record.skipped.len(), record.skipped_count), (64, 70));
+    assert_eq!(record.skipped[0].0, "whiteout0");
+}
+
+#[test]
+fn more_layers_than_overlayfs_takes_are_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let layers = |count: usize| -> Vec<Vec<u8>> {
+        let layer = |i| {
+            let mut tar = TarBuilder::default();
+            // Without an entry for its directory: from the second layer on, each has a patch.
+            tar.file(&format!("d/{i}"), b"");
+            tar.finish()
+        };
+        (0..count).map(layer).collect()
+    };
+    let store = Store::open(dir.path(), settings()).unwrap();
+    let mut base = TarBuilder::default();
+    base.dir("d", 0o700);
+    let layers: Vec<_> = [base.finish()].into_iter().chain(layers(251)).collect();
+    let ids: Vec<Digest> = layers.iter().map(|tar| sha(tar)).collect();
+    crate::mount::check_layers(&ids).unwrap();
+    let error = pull(&store, &made(&layers), Blob::Stream).unwrap_err();
+    assert_eq!(error.to_string(), "503 layers are more than the 500 of overlayfs");
+    let many: Vec<Digest> = (0..501).map(|i: u32| sha(&i.to_le_bytes())).collect();
+    assert!(matches!(crate::mount::check_layers(&many), Err(crate::mount::Error::TooMany(501))));
+    let twice: Vec<Digest> = many[..300].iter().chain(&many[..300]).cloned().collect();
+    crate::mount::check_layers(&twice).unwrap();
+}

@@ -89,7 +89,7 @@ impl Store {
         let mut tree = Tree::new(fresh, self.settings().options()).map_err(failed)?;
         let expected = Expected { digest, size, diff_id };
         let mut unpacked = unpack_layer(source, expected, &Limits::default(), &mut tree).map_err(failed)?;
-        unpacked.applied.skipped.extend(tree.finish().map_err(failed)?);
+        unpacked.applied.also_skipped(tree.finish().map_err(failed)?);
         let kept = self.kept(Kind::Snapshot, diff_id);
         let mut comparison = Comparison::default();
         match self.snapshot(diff_id)? {

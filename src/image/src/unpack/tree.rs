@@ -101,6 +101,15 @@ pub struct Applied {
 /// Directories that stay open, the last used first: a tar goes up and down a few of them.
 const MAX_OPEN: usize = 16;
 
+impl Applied {
+    /// Adds what [`Tree::finish`] left out.
+    pub fn also_skipped(&mut self, (skipped, count): (Vec<Skipped>, u64)) {
+        self.skipped.extend(skipped);
+        self.skipped.truncate(MAX_SKIPPED);
+        self.skipped_count += count;
+    }
+}
+
 /// How many omissions are kept.
 pub const MAX_SKIPPED: usize = 64;
 
@@ -215,7 +224,9 @@ impl Tree {
 
     /// Gives all directories their attributes: after all entries, because each one changes its directory's
     /// times, default ACLs and the set-group-id bit are inherited, and a directory may be read-only.
-    pub fn finish(mut self) -> Result<Vec<Skipped>, Error> {
+    ///
+    /// Gives what was left out of that: the first ones, and their number.
+    pub fn finish(mut self) -> Result<(Vec<Skipped>, u64), Error> {
         let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_iter().collect();
         // The deepest first: without root, a directory of mode 0 cannot be passed.
         pending.sort_by_key(|(_, (path, _))| std::cmp::Reverse(path.len()));
@@ -241,7 +252,7 @@ impl Tree {
         if !missed.is_empty() {
             self.finish_missed(&missed)?;
         }
-        Ok(self.applied.skipped)
+        Ok((self.applied.skipped, self.applied.skipped_count))
     }
 
     /// Looks through the whole tree for directories that are not found by the name they were made by.
