@@ -108,6 +108,29 @@ fn detached_container_runs_until_it_is_deleted() {
 }
 
 #[test]
+fn container_whose_state_is_gone_keeps_what_it_writes_while_it_runs() {
+    needs_images!();
+    let images = Images::new();
+    let name = images.scratch.name();
+    images.run(&["-d", "-q"], &images.oci("a"), &["sleep", "1000"]).output().ok();
+    // What logind does at a user's last logout, for a while.
+    let state = images.state();
+    let bundles = state.with_file_name(format!("{}-bundles", state.file_name().unwrap().to_str().unwrap()));
+    let away = |path: &std::path::Path| path.with_extension("away");
+    for path in [&state, &bundles] {
+        std::fs::rename(path, away(path)).unwrap();
+    }
+    images.creel(&["image", "ls"]).output().ok();
+    assert_eq!(images.stored("containers"), [name]);
+    for path in [&state, &bundles] {
+        std::fs::remove_dir_all(path).ok();
+        std::fs::rename(away(path), path).unwrap();
+    }
+    images.runtime(&["delete", "--force", name]).output().ok();
+    images.assert_clean();
+}
+
+#[test]
 fn kept_container_is_there_until_it_is_deleted() {
     needs_images!();
     let images = Images::new();

@@ -20,6 +20,7 @@ use creel_image_lib::volume;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use serde_json::{Value, json};
 
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin};
 use crate::progress::{LayerProgress, PULL, Progress};
 use crate::pull::{self, check_suits};
@@ -93,6 +94,7 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         jobs.push((descriptor, diff_id, progress.layer(descriptor)));
     }
+    let mut left_out = LeftOut::default();
     let mut apply = |(descriptor, diff_id, layer): (&Descriptor, &Digest, LayerProgress)| -> Result<u64> {
         let digest = descriptor.digest()?;
         let from = || format!("{name}: layer {}", digest.short());
@@ -100,12 +102,13 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
         let expected = Expected { digest: &digest, size: descriptor.size, diff_id };
         let unpacked = unpack_layer(source, expected, &Limits::default(), &mut tree).with_context(from)?;
         layer.done();
+        left_out.add(unpacked.applied.skipped_count, unpacked.applied.skipped);
         Ok(unpacked.bytes)
     };
     let bytes: u64 = progress.during(|| jobs.into_iter().map(&mut apply).sum::<Result<u64>>())?;
-    for skipped in tree.finish()? {
-        output::warning(&format!("{}: {}", skipped.path, skipped.why));
-    }
+    let (first, count) = tree.finish()?;
+    left_out.add(count, first);
+    left_out.warn(&name);
     for place in runtime_config::volumes(&config, &Run::default()) {
         volume::make_place(open()?, &place).with_context(|| format!("{name}: volume {place}"))?;
     }

@@ -342,7 +342,10 @@ fn image_commands() -> Command {
                 .args(without_store().filter(|arg| arg.get_id() != "platform"))
                 .args(access()),
         )
-        .subcommand(subcommand("prune", "remove what no name and no container needs"))
+        .subcommand(subcommand("prune", "remove what no name and no container needs").arg(switch(
+            "kept",
+            "also what containers with --keep wrote that \"creel delete\" does not know any more",
+        )))
 }
 
 fn run() -> Command {

@@ -13,8 +13,9 @@ use creel_image_lib::store::{Image, Named, Store};
 use serde_json::{Value, json};
 
 use crate::access::{self, End};
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin};
-use crate::{cli, names, output, pull, setup, verify};
+use crate::{cli, container, names, output, pull, setup, verify};
 
 /// `creel image ...`
 pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -25,7 +26,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         "inspect" => inspect(&store, words),
         "rm" => rm(&store, words),
         "verify" => verify::command(&store, words),
-        _ => prune(&store),
+        _ => prune(&store, words),
     }
 }
 
@@ -99,6 +100,7 @@ fn inspect(store: &Store, words: &ArgMatches) -> Result<()> {
         "pulled": found[0].pulled,
         "size": image.bytes,
         "layers": image.layers,
+        "leftOut": LeftOut::of(store, &image)?.json(),
         "manifest": blob(store, &image, &image.manifest)?,
         "config": blob(store, &image, &image.config)?,
     });
@@ -121,7 +123,12 @@ fn rm(store: &Store, words: &ArgMatches) -> Result<()> {
     output::write(&text)
 }
 
-fn prune(store: &Store) -> Result<()> {
+fn prune(store: &Store, words: &ArgMatches) -> Result<()> {
+    if cli::flag(words, "kept") {
+        for id in container::prune(store)? {
+            output::write(&format!("removed what the container {id} wrote\n"))?;
+        }
+    }
     let pruned = store.prune()?;
     output::write(&format!(
         "removed {} images, {} layers, {} documents and blobs\n",

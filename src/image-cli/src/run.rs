@@ -19,7 +19,7 @@ use anyhow::{Context, Error, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::mount::Writes;
 use creel_image_lib::runtime_config::{Network, Run, runtime_config, volumes};
-use creel_image_lib::store::{Container, Image, Places, Store};
+use creel_image_lib::store::{Container, Image, Kept, Places, Store};
 use serde_json::Value;
 
 use crate::container::{self, Made};
@@ -87,7 +87,10 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         bail!("the name {:?} is in use; \"creel delete {}\" frees it", options.id, options.id);
     }
     let image = pull::pull(&store, &wanted)?;
-    let mut made = Made::new(&store, &options.id, &image, Places { bundle, state })?;
+    // A detached init outlives its runtime; the store keeps its number where nothing else of it may be left.
+    let pid_file = options.pid_file.clone().or_else(|| options.detach.then(|| PathBuf::from("pid")));
+    let kept = if options.keep { Kept::Yes } else { Kept::No };
+    let mut made = Made::new(&store, &options.id, &image, Places { bundle, state, pid_file, kept })?;
     flags::names(words, &options.id, &mut run);
     run.within = user_namespace::maps()?;
     let bundle = made.container.places().bundle.clone();
@@ -120,7 +123,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     if options.keep {
         call.arg("--keep");
     }
-    if let Some(path) = &options.pid_file {
+    if let Some(path) = made.container.pid_file() {
         call.arg("--pid-file").arg(path);
     }
     if !options.stdin {

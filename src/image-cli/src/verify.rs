@@ -31,6 +31,28 @@ impl Report {
         self.lines.push(what);
         self.wrong = true;
     }
+
+    /// Tells what was found of a part.
+    fn take(&mut self, checked: Checked, part: &str) {
+        let (found, container) = match checked {
+            Checked::Same => return,
+            Checked::Differs(found) => {
+                self.wrong = true;
+                (found, None)
+            }
+            Checked::Repaired(found) => {
+                self.repaired = true;
+                (found, None)
+            }
+            Checked::InUse(found, container) => (found, Some(container)),
+        };
+        self.lines.extend(found.into_iter().map(|what| format!("{part}: {what}")));
+        if let Some(container) = container {
+            self.wrong(format!(
+                "{part}: not replaced, since the container {container} runs on it; delete that first"
+            ));
+        }
+    }
 }
 
 /// `creel image verify`
@@ -106,7 +128,7 @@ fn registry(name: &str) -> Option<String> {
 
 fn image(store: &Store, words: &ArgMatches, named: &Named, progress: &Progress) -> Result<Report> {
     let mut report = Report::default();
-    let repair = cli::flag(words, "repair");
+    let repair = repair(words);
     let Some(bytes) = store.small_blob(&named.manifest)? else {
         report.wrong(format!("manifest {}: gone or altered; pull it again", named.manifest.short()));
         return Ok(report);
@@ -121,22 +143,31 @@ fn image(store: &Store, words: &ArgMatches, named: &Named, progress: &Progress) 
     let Document::Manifest(manifest) = parse(&bytes, None)? else {
         bail!("{}: not a manifest", named.manifest)
     };
-    let own = Store::open(store.root(), store.settings())?;
-    let stored = Stored::new(own, named.clone(), words, LoginFor::Source);
+    let stored = Stored::new(store.again()?, named.clone(), words, LoginFor::Source);
     let mut seen = HashSet::new();
     for (descriptor, diff_id) in manifest.layers.iter().zip(&image.layers) {
         if seen.insert(diff_id) {
+            let digest = descriptor.digest()?;
             layer(store, &stored, words, (descriptor, diff_id), progress, &mut report)
-                .with_context(|| format!("{}: layer {}", named.reference, diff_id.short()))?;
+                .with_context(|| format!("{}: layer {}", named.reference, digest.short()))?;
         }
     }
-    whole(store, &image, repair, &mut report)?;
+    // What of the layers is wrong would be told of the patches again.
+    if !report.wrong {
+        let found = store.check_patches(&image, repair).with_context(|| named.reference.clone())?;
+        report.take(found, "what layers take from each other");
+    }
+    whole(store, &image, &mut report)?;
     Ok(report)
 }
 
+fn repair(words: &ArgMatches) -> Repair {
+    if cli::flag(words, "repair") { Repair::Replace } else { Repair::No }
+}
+
 /// Whether all that the image is stacked of is there.
-fn whole(store: &Store, image: &Image, repair: bool, report: &mut Report) -> Result<()> {
-    if !report.wrong && !repair && store.image(&image.manifest)?.is_none() {
+fn whole(store: &Store, image: &Image, report: &mut Report) -> Result<()> {
+    if !report.wrong && store.image(&image.manifest)?.is_none() {
         report.wrong("incomplete after a power loss; pull it again".into());
     }
     Ok(())
@@ -150,7 +181,7 @@ fn layer(
     progress: &Progress,
     report: &mut Report,
 ) -> Result<()> {
-    let repair = if cli::flag(words, "repair") { Repair::Replace } else { Repair::No };
+    let repair = repair(words);
     let digest = descriptor.digest()?;
     let kept = store.check_blob(&digest)?;
     if kept == Some(false) {
@@ -172,7 +203,7 @@ fn layer(
             report.unknown += 1;
             report.lines.push(format!(
                 "layer {}: not compared; its compressed form is not in the store",
-                diff_id.short()
+                digest.short()
             ));
             return Ok(());
         }
@@ -182,32 +213,12 @@ fn layer(
         Ok(source) => source,
         Err(error) => {
             report.unknown += 1;
-            report.lines.push(format!("layer {}: not compared: {error:#}", diff_id.short()));
+            report.lines.push(format!("layer {}: not compared: {error:#}", digest.short()));
             return Ok(());
         }
     };
     let checked = store.check_layer(diff_id, layer.reader(source), &digest, descriptor.size, repair)?;
     layer.done();
-    let tell = |report: &mut Report, found: Vec<String>| {
-        report.lines.extend(found.into_iter().map(|what| format!("layer {}: {what}", diff_id.short())));
-    };
-    match checked {
-        Checked::Same => {}
-        Checked::Differs(found) => {
-            tell(report, found);
-            report.wrong = true;
-        }
-        Checked::Repaired(found) => {
-            tell(report, found);
-            report.repaired = true;
-        }
-        Checked::InUse(found, container) => {
-            tell(report, found);
-            report.wrong(format!(
-                "layer {}: not replaced, since the container {container} runs on it; delete that first",
-                diff_id.short()
-            ));
-        }
-    }
+    report.take(checked, &format!("layer {}", digest.short()));
     Ok(())
 }

@@ -6,6 +6,7 @@ use rustix::fs::{CWD, FlockOperation, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::place::{self, Aside};
+use super::process::{self, Process};
 use super::prune::CONTAINER_IMAGE;
 use super::{Error, Image, Store};
 use crate::mount::{Overlay, Writes, flat};
@@ -15,13 +16,43 @@ use crate::unpack::{Owners, copy_attributes};
 use crate::volume;
 
 /// Where the rest of a container is: nothing of it outlasts the machine, so that it may lie on a tmpfs, where making
-/// and removing files costs least.
+/// and removing files costs least. It may even be gone before the container: logind empties XDG_RUNTIME_DIR when a
+/// user logs out, and a detached container goes on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Places {
     /// Its bundle.
     pub bundle: PathBuf,
     /// The runtime's state of it.
     pub state: PathBuf,
+    /// Where the runtime writes the number of init, if init may outlive the runtime; relative to the container's own
+    /// directory or absolute.
+    #[serde(default)]
+    pub pid_file: Option<PathBuf>,
+    /// Whether what the container wrote stays until it is deleted.
+    #[serde(default)]
+    pub kept: Kept,
+}
+
+/// How long what a container wrote is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kept {
+    /// Until it ends.
+    #[default]
+    No,
+    /// Until somebody deletes it.
+    Yes,
+}
+
+/// Whether a container runs, as far as the store knows without the runtime's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    /// Its runtime or its init lives; or a process that has got init's number, which cannot be told.
+    Yes,
+    /// They are gone, or the machine was started again.
+    No,
+    /// Its init was never told, on this start of the machine.
+    Unknown,
 }
 
 /// What is written down of a container.
@@ -31,6 +62,11 @@ struct Written {
     image: Image,
     #[serde(flatten)]
     places: Places,
+    /// When the machine was running that made it.
+    #[serde(default)]
+    boot: String,
+    /// Who made it, and became its runtime.
+    runtime: Option<Process>,
 }
 
 /// The part of the store that belongs to one container.
@@ -38,6 +74,8 @@ struct Written {
 pub struct Container {
     path: PathBuf,
     places: Places,
+    since_boot: bool,
+    runtime: Option<Process>,
     rootfs: PathBuf,
     lowers: Vec<PathBuf>,
     user_xattrs: bool,
@@ -77,7 +115,8 @@ impl Store {
             }
         }
         let record = aside.path.join(CONTAINER_IMAGE);
-        let written = Written { image: image.clone(), places };
+        let (boot, runtime) = (self.boot.clone(), Process::own());
+        let written = Written { image: image.clone(), places, boot, runtime };
         let text = serde_json::to_vec(&written)
             .map_err(|error| Error::Malformed { path: record.clone(), why: error.to_string() })?;
         std::fs::write(&record, text).map_err(Error::io("write", &record))?;
@@ -98,12 +137,14 @@ impl Store {
     }
 
     fn container_at(&self, path: PathBuf, written: Written) -> Container {
-        let Written { image, places } = written;
+        let Written { image, places, boot, runtime } = written;
         let lowers = image.lowers.iter().map(|lower| self.root.join(lower)).collect();
         let rootfs = self.root.join("rootfs");
         Container {
             path,
             places,
+            since_boot: !boot.is_empty() && boot == self.boot,
+            runtime,
             rootfs,
             lowers,
             user_xattrs: self.settings.user_xattrs(),
@@ -142,6 +183,31 @@ impl Container {
     /// Where the rest of it is.
     pub fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// Where the runtime is to write the number of init, if it is to.
+    pub fn pid_file(&self) -> Option<PathBuf> {
+        self.places.pid_file.as_ref().map(|file| self.path.join(file))
+    }
+
+    /// Whether it runs.
+    pub fn running(&self) -> Running {
+        if !self.since_boot {
+            return Running::No;
+        }
+        if self.runtime.is_some_and(Process::lives) {
+            return Running::Yes;
+        }
+        let Some(file) = self.pid_file() else {
+            // In the foreground it ends with its runtime.
+            return if self.runtime.is_some() { Running::No } else { Running::Unknown };
+        };
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        match text.trim().parse() {
+            Ok(pid) if process::is_there(pid) => Running::Yes,
+            Ok(_) => Running::No,
+            Err(_) => Running::Unknown,
+        }
     }
 
     /// Where its root is mounted: one place for all, since each has a mount namespace of its own. So nothing
