@@ -38,8 +38,13 @@ pub fn enter(
     }
     // Until execve the memory is a copy of the runtime's: a process of the container that may ptrace
     // by capability alone must not look into it (CVE-2016-9962).
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())?;
+    if !plan.dumpable {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(
+            Phase::Enter,
+            0,
+            || "prctl(DUMPABLE, 0)".into(),
+        )?;
+    }
     // After the cgroup is joined, so that it is the root of the namespace.
     if plan.cgroup_namespace {
         unshare(NamespaceKind::Cgroup.clone_flag(), alone)
