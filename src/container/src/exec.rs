@@ -1,7 +1,7 @@
 //! `exec`: one more process in a running container.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_jail::InitResources;
 use creel_jail::join::{JoinPlan, JoinSetup, open_init, spawn};
@@ -42,26 +42,31 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     if !init.is_alive() {
         return Err(Error::Status("cannot exec in a stopped container"));
     }
-    let mut joined = cgroup.exec_join(&request.cgroups)?;
+    let joined = cgroup.exec_join(&request.cgroups)?;
+    let mut into: Vec<OwnedFd> = joined.into.into_iter().collect();
     if request.cgroups.is_empty() {
-        // The container's init may have moved on into a cgroup of its own making.
-        if let Some(dir) = cgroup.clone_into_cgroup_of(init.pid)? {
-            joined.into = Some(dir);
-        }
+        // The container may have turned controllers on, so that its own cgroup takes no process.
+        into.extend(cgroup.clone_into_cgroup_of(init.pid)?);
     }
     let signals = if request.detach { None } else { Some(Signals::block()?) };
     let resources =
         InitResources { cgroup_tasks: joined.tasks, filter: filter(&container)?, ..InitResources::default() };
     let attach = |pid| {
-        let into = joined.into.as_ref().map(creel_cgroup::path_of).transpose();
-        let attached = into.and_then(|into| cgroup.attach_by_systemd(&into.unwrap_or_default(), pid));
+        let mut attached = Ok(());
+        for dir in &into {
+            attached = creel_cgroup::path_of(dir).and_then(|dir| cgroup.attach_by_systemd(&dir, pid));
+            if attached.is_ok() {
+                break;
+            }
+        }
         attached.map_err(|e| creel_jail::Failed::said(e.to_string()))
     };
+    let cgroups: Vec<BorrowedFd<'_>> = into.iter().map(AsFd::as_fd).collect();
     let setup = JoinSetup {
         plan: &plan,
         init: pidfd.as_fd(),
         resources,
-        cgroup: joined.into.as_ref().map(AsFd::as_fd),
+        cgroups: &cgroups,
         attach: cgroup.is_systemds().then_some(Attach(&attach)),
     };
     let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
