@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use creel_integration::{Container, Runtime, is_creel, needs_runc, probe};
+use creel_integration::{Container, Runtime, is_creel, needs_root, needs_runc, probe};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
@@ -130,6 +130,7 @@ fn exec_of_a_link_to_a_leaked_descriptor_finds_nothing() {
 
 #[test]
 fn waiting_init_holds_nothing_of_the_host_open() {
+    needs_root!("may look into a process that is not dumpable");
     let container = Container::idle();
     container.create();
     let dir = format!("/proc/{}/fd", container.init().pid());
