@@ -337,3 +337,35 @@ fn unified_values_need_the_unified_hierarchy() {
         container.create_fails();
     }
 }
+
+#[test]
+fn cgroups_that_a_container_nests_deeper_than_paths_go_are_killed_and_removed() {
+    // Deeper than PATH_MAX, and than descriptors are allowed to the runtime.
+    const DEPTH: usize = 1200;
+    // The hierarchy by which creel finds the processes.
+    let Some(devices) = cgroups::mount("devices").or_else(|| cgroups::mount("pids")) else {
+        skip!("no devices controller")
+    };
+    let mut container = Container::idle();
+    container.bundle.without_namespace("pid");
+    container.run_detached();
+    container.wait_file("/ready");
+    let open = |path: &std::path::Path| {
+        rustix::fs::open(path, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap()
+    };
+    let mut here = open(&devices.join(container.id()));
+    for _ in 0..DEPTH {
+        rustix::fs::mkdirat(&here, "deep", rustix::fs::Mode::RWXU).unwrap();
+        here =
+            rustix::fs::openat(&here, "deep", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    }
+    let limited = |args: &[&str]| {
+        container.cmd(args.iter().copied()).behind(["prlimit", "--nofile=1024", "--"]).output()
+    };
+    limited(&["ps", "--format", "json", container.id()]).ok();
+    let init = container.init();
+    limited(&["kill", "--all", container.id(), "KILL"]).ok();
+    init.exited();
+    let output = limited(&["delete", container.id()]).ok();
+    container.assert_clean(&output);
+}

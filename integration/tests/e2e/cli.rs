@@ -312,3 +312,18 @@ fn rootless_flag_takes_three_values() {
         container.cmd_with(&["--rootless", value], ["run", container.id()]).output().ok();
     }
 }
+
+#[test]
+fn dry_run_prints_the_plan_and_does_nothing() {
+    if !is_creel() {
+        skip!("runc has no --dry-run");
+    }
+    let mut container = Container::shell("touch /ran");
+    container.bundle.mount("/data", "tmpfs", "tmpfs", &["nosuid"]);
+    let output = container.call("run", &["--dry-run"]).output().ok();
+    assert!(output.stdout.contains("/data") && output.stdout.contains("touch /ran"), "{output}");
+    assert!(!container.bundle.rootfs("ran").exists());
+    container.assert_clean(&output);
+    container.bundle.mount("/data", "tmpfs", "tmpfs", &["size=1", "nosuchoption"]).set("hostname", 7);
+    container.call("run", &["--dry-run"]).output().exits(1).says(&[".hostname"]);
+}

@@ -53,7 +53,7 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
 }
 
 /// Takes the lock from a command that hangs (in a hook, or in front of a frozen init): with the
-/// container's processes gone it comes to its end.
+/// container's processes gone it comes to its end, and ends a hook that init waits for.
 fn lock_by_force(runtime: &Runtime, id: &str, dir: &StateDir) -> Result<(), Error> {
     match dir.lock_within(PATIENCE) {
         Err(Error::Locked) => {}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use creel_cgroup::Join;
 use creel_jail::InitResources;
 use creel_jail::join::{JoinPlan, JoinSetup, open_init, spawn};
 use creel_jail::{Attach, Filter};
@@ -10,7 +11,7 @@ use creel_plan::build::{ProcessContext, plan_affinity, plan_console, plan_proces
 use creel_plan::names::NamespaceKind;
 use creel_plan::ranges::Ranges;
 use creel_plan::spec::{Capabilities, Process};
-use creel_plan::steps::{OldGroups, RlimitStep};
+use creel_plan::steps::{Keyring, OldGroups, RlimitStep};
 
 use crate::create::{jail_filter, write_pid_file};
 use crate::foreground::{Signals, Waiter};
@@ -19,7 +20,7 @@ use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::Container;
 use crate::store::{EXEC, FILTER};
-use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit};
+use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit, security_modules};
 
 /// `exec`. The process's exit code, 0 when detached.
 pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
@@ -42,16 +43,26 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     if !init.is_alive() {
         return Err(Error::Status("cannot exec in a stopped container"));
     }
-    let joined = cgroup.exec_join(&request.cgroups)?;
-    let mut into: Vec<OwnedFd> = joined.into.into_iter().collect();
-    if request.cgroups.is_empty() {
-        // The container may have turned controllers on, so that its own cgroup takes no process.
-        into.extend(cgroup.clone_into_cgroup_of(init.pid)?);
-    }
+    let of_init = match request.cgroups.is_empty() {
+        true => cgroup.clone_into_cgroup_of(init.pid)?,
+        false => None,
+    };
+    let joined = match cgroup.exec_join(&request.cgroups) {
+        // It is gone or out of reach; init has another one.
+        Err(_) if of_init.is_some() => Join { tasks: Vec::new(), into: None },
+        joined => joined?,
+    };
+    // That of the container may take no process: controllers may be on in it.
+    let into: Vec<OwnedFd> = joined.into.into_iter().chain(of_init).collect();
     let signals = if request.detach { None } else { Some(Signals::block()?) };
     let resources =
         InitResources { cgroup_tasks: joined.tasks, filter: filter(&container)?, ..InitResources::default() };
+    let rootless = container.state.cgroup.rootless;
     let attach = |pid| {
+        if !cgroup.is_systemds() {
+            // A rootless exec stays in the caller's cgroup where it may not leave it, as in runc.
+            return Ok(());
+        }
         let mut attached = Ok(());
         for dir in &into {
             attached = creel_cgroup::path_of(dir).and_then(|dir| cgroup.attach_by_systemd(&dir, pid));
@@ -67,7 +78,7 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
         init: pidfd.as_fd(),
         resources,
         cgroups: &cgroups,
-        attach: cgroup.is_systemds().then_some(Attach(&attach)),
+        attach: (cgroup.is_systemds() || rootless).then_some(Attach(&attach)),
     };
     let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
     // In runc's words, as in `create`.
@@ -159,20 +170,21 @@ fn plan(
         memory_policy: facts.memory_policy.as_ref(),
         personality: facts.personality.as_ref(),
         limited_cpus: facts.limited_cpus,
+        security: security_modules::of(Some(process), ""),
     };
     let (plan, limits) = plan_process(process, &context)?;
     let namespaces = container.state.namespaces;
     let has_mount = namespaces & NamespaceKind::Mount.clone_flag() != 0;
     let plan = JoinPlan {
-        process: plan,
         console: plan_console(process, false),
         affinity: plan_affinity(process.exec_cpu_affinity.as_ref())?,
         oom_score_adj: process.oom_score_adj.and_then(|score| i32::try_from(score).ok()),
         groups: if facts.keep_groups { OldGroups::Keep } else { OldGroups::Drop },
-        keyring: facts.keyring.clone(),
+        keyring: facts.keyring.clone().map(|name| Keyring { name, label: plan.labels.selinux.clone() }),
         namespaces,
         chroot: (!has_mount).then(|| container.state.rootfs.clone()),
         umask: process.user.umask.unwrap_or(facts.umask),
+        process: plan,
     };
     Ok((plan, limits))
 }
