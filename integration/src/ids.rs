@@ -56,8 +56,8 @@ pub fn with_systemd() -> Option<u32> {
     uids.find(|uid| *uid >= 1000 && Path::new(&format!("/run/user/{uid}/bus")).exists())
 }
 
-/// passwd(5)
-fn name(uid: u32) -> Option<String> {
+/// The user's name (passwd(5)).
+pub fn name(uid: u32) -> Option<String> {
     let text = std::fs::read_to_string("/etc/passwd").ok()?;
     let mut rows = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let row = rows.find(|row| row.get(2).and_then(|field| field.parse().ok()) == Some(uid))?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use creel_integration::{Container, Owner, cgroups, is_creel, needs_cgroupfs, needs_runc, skip};
+use creel_integration::{Container, Owner, cgroups, is_creel, needs_cgroupfs, needs_root, needs_runc, skip};
 use serde_json::{Value, json};
 
 /// A running container with the resources.
@@ -141,6 +141,7 @@ fn blkio_throttling_is_set() {
 
 #[test]
 fn device_rules_forbid_and_allow() {
+    needs_root!("may make devices");
     let mut container = Container::shell(
         "cat /dev/fuse-like 2>&1; head -c 1 /dev/kmsg-like 2>&1 >/dev/null; echo; head -c 1 /dev/zero > /dev/null && echo zero",
     );
@@ -298,6 +299,7 @@ fn cgroups_that_the_container_made_are_deleted_too() {
 
 #[test]
 fn process_left_in_the_cgroup_is_killed_by_delete() {
+    needs_root!("may mount procfs of its own PID namespace");
     let mut container = Container::shell("sleep 1000 & touch /ready; exit 0");
     container.bundle.without_namespace("pid");
     container.create();

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use creel_integration::sockets::FdSocket;
-use creel_integration::{Cmd, Container, cgroups, is_creel, probe, skip, wait};
+use creel_integration::{Cmd, Container, cgroups, is_creel, needs_root, probe, skip, wait};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
 
@@ -321,6 +321,7 @@ fn saved(container: Container) -> Container {
 
 #[test]
 fn restored_container_is_running_and_has_all_that_create_makes() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     let data = container.scratch().dir("data");
     container.bundle.mount("/data/deep", "bind", data.to_str().unwrap(), &["bind"]);
@@ -367,6 +368,7 @@ fn restored_container_is_running_and_has_all_that_create_makes() {
 
 #[test]
 fn every_flag_of_restore_reaches_criu() {
+    needs_root!("may have CRIU restore");
     let container = saved(with_fake(Container::idle()));
     for (flags, field, value) in [
         (&["--ext-unix-sk"][..], "4", json!(1)),
@@ -398,6 +400,7 @@ fn every_flag_of_restore_reaches_criu() {
 
 #[test]
 fn pipes_of_the_saved_container_become_the_callers() {
+    needs_root!("may have CRIU restore");
     let container = with_fake(Container::idle());
     let (_read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let null = || std::fs::File::open("/dev/null").unwrap();
@@ -421,6 +424,7 @@ fn creel_link(fd: &OwnedFd) -> String {
 
 #[test]
 fn restored_container_in_the_foreground_gives_its_exit_code_and_is_deleted() {
+    needs_root!("may have CRIU restore");
     let container = saved(with_fake(Container::idle()));
     let fifo = container.scratch().join("fifo");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
@@ -434,6 +438,7 @@ fn restored_container_in_the_foreground_gives_its_exit_code_and_is_deleted() {
 
 #[test]
 fn terminal_goes_to_the_console_socket() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     container.bundle.set("process/terminal", true);
     let socket = FdSocket::listen(&container.scratch().join("tty"));
@@ -456,6 +461,7 @@ fn terminal_goes_to_the_console_socket() {
 
 #[test]
 fn failed_restore_leaves_nothing_behind() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     let data = container.scratch().dir("data");
     container.bundle.mount("/data", "bind", data.to_str().unwrap(), &["bind"]);
@@ -480,6 +486,7 @@ fn failed_restore_leaves_nothing_behind() {
 
 #[test]
 fn failed_hook_ends_the_restore() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     let flag = container.scratch().join("fail");
     let script = format!("test ! -e {} || {{ echo no more >&2; exit 3; }}", flag.display());

@@ -351,6 +351,27 @@ fn cgroup_below_the_container_is_joined() {
     container.assert_clean(&output);
 }
 
+/// Domain controllers that are on in a cgroup keep processes out of it (cgroups(7)).
+#[test]
+fn an_init_that_moved_is_followed_when_its_cgroup_takes_no_process() {
+    if !cgroups::is_v2() {
+        skip!("no cgroup v2");
+    }
+    let container = running_with(|c| {
+        c.bundle.namespace("cgroup", None).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
+    });
+    let sh = |script: &str| container.exec(&[], &["sh", "-c", script]).output().ok().stdout;
+    sh("mkdir /sys/fs/cgroup/own && echo 1 >/sys/fs/cgroup/own/cgroup.procs");
+    assert_eq!(sh("cat /proc/self/cgroup"), "0::/\n");
+    container.wait_file("ready");
+    sh(
+        "cd /sys/fs/cgroup; for pid in $$ $(cat cgroup.procs); do echo $pid >own/cgroup.procs; done 2>/dev/null; \
+        echo +memory >cgroup.subtree_control",
+    );
+    assert_eq!(sh("cat /proc/self/cgroup"), "0::/own\n");
+    container.call("delete", &["--force"]).output().ok();
+}
+
 #[test]
 fn many_processes_at_once() {
     let container = running();

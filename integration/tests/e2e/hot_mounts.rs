@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use creel_integration::{Container, Output, is_creel, probe, skip};
+use creel_integration::{Container, Output, is_creel, needs_root, probe, skip};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ fn is_mounted(container: &Container, target: &str) -> bool {
 
 #[test]
 fn added_mounts_are_there_until_they_are_removed() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     let data = container.scratch().dir("data");
@@ -78,6 +79,7 @@ fn added_mounts_are_there_until_they_are_removed() {
 
 #[test]
 fn relative_sources_are_the_bundles_and_trees_come_whole() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let mut container = idle();
     let data = container.bundle.dir().join("data");
@@ -103,6 +105,7 @@ fn relative_sources_are_the_bundles_and_trees_come_whole() {
 
 #[test]
 fn all_are_added_or_none() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     symlink("/proc", container.bundle.rootfs("link")).unwrap();
@@ -128,6 +131,7 @@ fn all_are_added_or_none() {
 
 #[test]
 fn only_what_needs_nothing_of_the_container_can_be_added() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     let refused = |mounts: Value, words: &[&str]| {
@@ -176,6 +180,7 @@ fn mounts_of_the_config_are_not_removed() {
 
 #[test]
 fn tmpfs_belongs_to_the_root_of_a_user_namespace() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let mut container = Container::idle();
     container.bundle.user_namespace(100_000, 65_536);
@@ -198,6 +203,7 @@ fn tmpfs_belongs_to_the_root_of_a_user_namespace() {
 
 #[test]
 fn container_that_moves_its_directories_loses_no_mask() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     let data = container.scratch().dir("data");
@@ -215,6 +221,7 @@ fn container_that_moves_its_directories_loses_no_mask() {
 
 #[test]
 fn covered_mount_is_not_mistaken_for_what_covers_it() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let mut container = Container::idle();
     container.bundle.capabilities(&["CAP_SYS_ADMIN"]);

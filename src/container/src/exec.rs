@@ -1,7 +1,7 @@
 //! `exec`: one more process in a running container.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_cgroup::Join;
 use creel_jail::InitResources;
@@ -43,15 +43,17 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     if !init.is_alive() {
         return Err(Error::Status("cannot exec in a stopped container"));
     }
-    // The container's init may have moved on into a cgroup of its own making.
     let of_init = match request.cgroups.is_empty() {
         true => cgroup.clone_into_cgroup_of(init.pid)?,
         false => None,
     };
-    let joined = match of_init {
-        Some(dir) => Join { tasks: Vec::new(), into: Some(dir) },
-        None => cgroup.exec_join(&request.cgroups)?,
+    let joined = match cgroup.exec_join(&request.cgroups) {
+        // It is gone or out of reach; init has another one.
+        Err(_) if of_init.is_some() => Join { tasks: Vec::new(), into: None },
+        joined => joined?,
     };
+    // That of the container may take no process: controllers may be on in it.
+    let into: Vec<OwnedFd> = joined.into.into_iter().chain(of_init).collect();
     let signals = if request.detach { None } else { Some(Signals::block()?) };
     let resources =
         InitResources { cgroup_tasks: joined.tasks, filter: filter(&container)?, ..InitResources::default() };
@@ -61,15 +63,21 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
             // A rootless exec stays in the caller's cgroup where it may not leave it, as in runc.
             return Ok(());
         }
-        let into = joined.into.as_ref().map(creel_cgroup::path_of).transpose();
-        let attached = into.and_then(|into| cgroup.attach_by_systemd(&into.unwrap_or_default(), pid));
+        let mut attached = Ok(());
+        for dir in &into {
+            attached = creel_cgroup::path_of(dir).and_then(|dir| cgroup.attach_by_systemd(&dir, pid));
+            if attached.is_ok() {
+                break;
+            }
+        }
         attached.map_err(|e| creel_jail::Failed::said(e.to_string()))
     };
+    let cgroups: Vec<BorrowedFd<'_>> = into.iter().map(AsFd::as_fd).collect();
     let setup = JoinSetup {
         plan: &plan,
         init: pidfd.as_fd(),
         resources,
-        cgroup: joined.into.as_ref().map(AsFd::as_fd),
+        cgroups: &cgroups,
         attach: (cgroup.is_systemds() || rootless).then_some(Attach(&attach)),
     };
     let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
