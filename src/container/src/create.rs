@@ -338,6 +338,7 @@ pub fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> Sta
         resctrl: None,
         namespaces: namespace_flags(spec),
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
+        stdio: crate::state::stdio_of("self"),
         exec: ExecFacts {
             keyring: plan.init.enter.keyring.clone(),
             keep_groups: plan.init.enter.groups == OldGroups::Keep,
