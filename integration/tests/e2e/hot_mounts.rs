@@ -77,6 +77,27 @@ fn added_mounts_are_there_until_they_are_removed() {
 }
 
 #[test]
+fn a_source_below_the_containers_root_is_refused_in_words() {
+    needs_creel!();
+    let container = idle();
+    let source = container.bundle.rootfs("/home");
+    let mounts = json!([{ "destination": "/mnt", "source": source, "options": ["bind"] }]);
+    change(&container, "add", &mounts).exits(1).says(&[".mounts[0]", "below the container's own root"]);
+    container.stop_and_delete();
+}
+
+#[test]
+fn a_config_that_is_no_object_is_an_error() {
+    needs_creel!();
+    let mut container = idle();
+    let mounts = json!([{ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs" }]);
+    let config = std::mem::replace(&mut container.bundle.config, json!([1]));
+    change(&container, "add", &mounts).exits(1).says(&["config.json", "must be an object"]);
+    container.bundle.config = config;
+    container.stop_and_delete();
+}
+
+#[test]
 fn mounts_are_removed_though_init_has_changed_its_root() {
     needs_creel!();
     let script = "mkdir -p /jail/bin; cp /bin/busybox /jail/bin; touch /ready; \

@@ -134,7 +134,10 @@ fn plan(container: &Container, file: &Path) -> Result<Plan, Error> {
     }
     let path = container.state.bundle.join("config.json");
     let mut config: Value = serde_json::from_str(&read_text(&path)?).map_err(not_json(&path))?;
-    config["mounts"] = mounts;
+    match config.as_object_mut() {
+        Some(config) => config.insert("mounts".into(), mounts),
+        None => return Err(corrupt_file(&path, "config.json must be an object".into())),
+    };
     let spec = creel_plan::parse::parse(&config.to_string()).map_err(|e| in_file(e, file))?;
     let request = Request {
         id: container.state.id.clone(),
@@ -155,6 +158,9 @@ fn check(plan: &Plan) -> Result<(), Error> {
     let at = |at: &str, why| Err(creel_plan::Invalid::new(at, why).into());
     for step in &plan.init.mounts {
         match &step.source {
+            MountSource::Bind { inside: Some(_), .. } => {
+                return at(&step.at, "what lies below the container's own root cannot be added to it");
+            }
             MountSource::Bind { .. } => {}
             MountSource::FileSystem { fstype, .. } if fstype != "tmpfs" => {
                 return at(&step.at, "only bind mounts and tmpfs can be added to a running container");
