@@ -234,7 +234,7 @@ pub fn make<'a>(
     let host = placement.host;
 
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
+    let resctrl = rdt.map(|rdt| resctrl::make(dir, rdt, &request.id)).transpose()?;
     resctrl.iter().for_each(|group| undo.resctrl(group));
 
     let state = State { resctrl, ..new_state(request, draft, &cgroup) };
