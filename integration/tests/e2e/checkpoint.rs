@@ -416,6 +416,22 @@ fn pipes_of_the_saved_container_become_the_callers() {
     container.stop_and_delete();
 }
 
+#[test]
+fn pipe_of_the_containers_own_is_not_taken_for_the_callers() {
+    let script = "sleep 1000 | sleep 1000 & until readlink /proc/$!/fd/0 | grep -q pipe; do :; done; \
+        exec 0< /proc/$!/fd/0; touch /ready; while true; do sleep 100 & wait $!; done";
+    let container = with_fake(Container::shell(script));
+    container.run_detached();
+    container.wait_file("/ready");
+    let stdin = std::fs::read_link(format!("/proc/{}/fd/0", container.state()["pid"])).unwrap();
+    assert!(stdin.to_str().unwrap().starts_with("pipe:"), "{stdin:?}");
+    dumped(&container, &[]);
+    let noted = container.bundle.dir().join("checkpoint/descriptors.json");
+    let links: Value = serde_json::from_slice(&std::fs::read(noted).unwrap()).unwrap();
+    assert_eq!(links[0], "/dev/null");
+    container.stop_and_delete();
+}
+
 fn creel_link(fd: &OwnedFd) -> String {
     use std::os::fd::AsRawFd;
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();

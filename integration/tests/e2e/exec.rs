@@ -115,6 +115,23 @@ fn malformed_users_are_refused() {
 }
 
 #[test]
+fn process_file_without_oom_score_adj_gets_the_containers() {
+    let mut container = Container::idle();
+    container.bundle.set("process/oomScoreAdj", 321);
+    container.run_detached();
+    // runc takes the container's even then.
+    let own = if is_creel() { "456" } else { "321" };
+    for (own, expected) in [(None, "321"), (Some(456), own)] {
+        let mut process = json!({ "args": ["/bin/probe", "oom"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+            "capabilities": {}, "noNewPrivileges": true });
+        own.iter().for_each(|score| process["oomScoreAdj"] = json!(score));
+        let file = container.scratch().file("process.json", process.to_string());
+        let exec = container.cmd(["exec", "--process", file.to_str().unwrap(), container.id()]);
+        assert_eq!(exec.output().ok().json()["oom"], expected);
+    }
+}
+
+#[test]
 fn process_file_is_the_whole_process() {
     let container = running();
     let process = json!({

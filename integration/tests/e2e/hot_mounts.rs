@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use creel_integration::{Container, Output, is_creel, needs_root, probe, skip};
+use creel_integration::{Container, Output, is_creel, needs_root, probe, skip, wait};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
@@ -74,6 +74,46 @@ fn added_mounts_are_there_until_they_are_removed() {
     }
     assert!(data.join("f").exists());
     change(&container, "remove", &mounts).exits(1).says(&[".mounts[0]", "nothing was added", "/deep/a"]);
+    container.stop_and_delete();
+}
+
+#[test]
+fn a_source_below_the_containers_root_is_refused_in_words() {
+    needs_creel!();
+    let container = idle();
+    let source = container.bundle.rootfs("/home");
+    let mounts = json!([{ "destination": "/mnt", "source": source, "options": ["bind"] }]);
+    change(&container, "add", &mounts).exits(1).says(&[".mounts[0]", "below the container's own root"]);
+    container.stop_and_delete();
+}
+
+#[test]
+fn a_config_that_is_no_object_is_an_error() {
+    needs_creel!();
+    let mut container = idle();
+    let mounts = json!([{ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs" }]);
+    let config = std::mem::replace(&mut container.bundle.config, json!([1]));
+    change(&container, "add", &mounts).exits(1).says(&["config.json", "must be an object"]);
+    container.bundle.config = config;
+    container.stop_and_delete();
+}
+
+#[test]
+fn mounts_are_removed_though_init_has_changed_its_root() {
+    needs_creel!();
+    let script = "mkdir -p /jail/bin; cp /bin/busybox /jail/bin; touch /ready; \
+        until [ -e /go ]; do sleep 0.01; done; exec busybox chroot /jail /bin/busybox sleep 1000";
+    let mut container = Container::shell(script);
+    container.bundle.capabilities(&["CAP_SYS_CHROOT"]);
+    container.run_detached();
+    container.wait_file("/ready");
+    let mounts = json!([{ "destination": "/added", "type": "tmpfs", "source": "tmpfs" }]);
+    change(&container, "add", &mounts).ok();
+    fs::write(container.bundle.rootfs("/go"), "").unwrap();
+    let root = format!("/proc/{}/root", container.init().pid());
+    wait::until("init has another root", || fs::read_link(&root).is_ok_and(|path| path.ends_with("jail")));
+    change(&container, "remove", &mounts).ok();
+    assert!(!is_mounted(&container, "/added"));
     container.stop_and_delete();
 }
 

@@ -305,3 +305,27 @@ fn the_host_s_propagation_is_left_alone_without_a_mount_namespace() {
     let output = container.call("run", &[]).behind(words).output().ok();
     assert!(output.stdout.contains("shared:"), "{output}");
 }
+
+#[test]
+fn directory_that_is_no_procfs_is_refused_on_proc_before_there_is_one() {
+    // CVE-2019-16884, where the config has no procfs, or mounts it later.
+    for (target, link) in [("/proc", false), ("/other", true)] {
+        let mut container = Container::idle();
+        let source = container.scratch().dir("fake").to_str().unwrap().to_owned();
+        if link {
+            std::os::unix::fs::symlink("/proc", container.bundle.rootfs("/other")).unwrap();
+        }
+        container.bundle.set("mounts", serde_json::json!([]));
+        container.bundle.remove("linux/maskedPaths").remove("linux/readonlyPaths");
+        container.bundle.mount(target, "bind", &source, &["bind"]);
+        container
+            .create_fails()
+            .says(&["proc"])
+            .creel_says(&[".mounts[0]", "only a file system of type proc"]);
+    }
+    // The host's own is one.
+    let mut container = Container::new();
+    container.bundle.set("mounts", serde_json::json!([])).mount("/proc", "bind", "/proc", &["rbind"]);
+    container.bundle.remove("linux/maskedPaths").remove("linux/readonlyPaths").remove("hostname");
+    container.run().ok();
+}

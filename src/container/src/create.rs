@@ -227,7 +227,7 @@ pub fn make<'a>(
     let host = placement.host;
 
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
+    let resctrl = rdt.map(|rdt| resctrl::make(dir, rdt, &request.id)).transpose()?;
     resctrl.iter().for_each(|group| undo.resctrl(group));
 
     let state = State { resctrl, ..new_state(request, draft, &cgroup) };
@@ -331,6 +331,7 @@ pub fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> Sta
         resctrl: None,
         namespaces: namespace_flags(spec),
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
+        stdio: crate::state::stdio_of("self"),
         exec: ExecFacts {
             keyring: plan.init.enter.keyring.as_ref().map(|keyring| keyring.name.clone()),
             keep_groups: plan.init.enter.groups == OldGroups::Keep,

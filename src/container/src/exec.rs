@@ -246,6 +246,7 @@ pub fn is_inherited_from(own: &Process) -> bool {
         || own.io_priority.is_some()
         || own.scheduler.is_some()
         || own.exec_cpu_affinity.is_some()
+        || own.oom_score_adj.is_some()
 }
 
 /// What the file of `exec --process` leaves open is as in the container's own process, as in runc.
@@ -260,6 +261,7 @@ fn inherit_from(own: &Process, process: Process) -> Process {
         io_priority: process.io_priority.or_else(|| own.io_priority.clone()),
         scheduler: process.scheduler.or_else(|| own.scheduler.clone()),
         exec_cpu_affinity: process.exec_cpu_affinity.or_else(|| own.exec_cpu_affinity.clone()),
+        oom_score_adj: process.oom_score_adj.or(own.oom_score_adj),
         ..process
     }
 }

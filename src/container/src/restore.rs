@@ -129,7 +129,7 @@ fn make<'a>(
     }
     let host = placement.host;
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let group = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &create.id)).transpose()?;
+    let group = rdt.map(|rdt| resctrl::make(dir, rdt, &create.id)).transpose()?;
     group.iter().for_each(|group| undo.resctrl(group));
     let state = State { resctrl: group, ..new_state(create, draft, &cgroup) };
     save(&runtime.root, dir, draft, &state)?;

@@ -217,7 +217,11 @@ fn run_hook(
     // A foreground `run` holds signals back for the container: they are not held back from hooks.
     creel_sys::process::unblock_signals(&mut command);
     let mut child = command.spawn().map_err(|e| format!("{name:?}: {}", words(&e)))?;
-    let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
+    // One that is beyond all clocks is none.
+    let deadline = hook
+        .timeout
+        .and_then(|s| u64::try_from(s).ok())
+        .and_then(|s| started.checked_add(Duration::from_secs(s)));
     let (output, end) = collect(&mut child, deadline, init).map_err(|e| format!("{name:?}: {e}"))?;
     let said = match output.trim() {
         "" => String::new(),
@@ -396,6 +400,11 @@ mod tests {
     fn a_hook_past_its_timeout_is_killed() {
         let failed = run_hooks(&[shell("exec sleep 600", Some(1))], &state(), "created", None).unwrap_err();
         assert!(failed.why.contains("exceeded its timeout of 1 s"), "{}", failed.why);
+    }
+
+    #[test]
+    fn a_timeout_may_be_longer_than_the_clock_goes() {
+        run_hooks(&[shell("exit 0", Some(i64::MAX))], &state(), "creating", None).unwrap();
     }
 
     #[test]
