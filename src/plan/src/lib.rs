@@ -14,6 +14,7 @@ pub mod check;
 pub mod facts;
 pub mod invalid;
 pub mod names;
+mod object;
 pub mod options;
 pub mod parse;
 mod print;
