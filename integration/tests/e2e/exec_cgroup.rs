@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use creel_integration::{Cmd, Container, cgroups, skip};
+use creel_integration::{Cmd, Container, cgroups, skip, wait};
 use serde_json::json;
 
 /// An ordinary user.
@@ -92,9 +92,12 @@ fn exec_joins_an_init_whose_first_cgroup_is_gone() {
     container.wait_file("/ready");
     let (first, moved) = (unified.join(container.id()), unified.join(format!("{}-moved", container.id())));
     fs::create_dir(&moved).unwrap();
-    for pid in fs::read_to_string(first.join("cgroup.procs")).unwrap().lines() {
-        fs::write(moved.join("cgroup.procs"), pid).unwrap();
-    }
+    wait::until("nobody is left behind", || {
+        let left = fs::read_to_string(first.join("cgroup.procs")).unwrap();
+        // One that has just ended cannot be moved any more (ESRCH).
+        left.lines().for_each(|pid| drop(fs::write(moved.join("cgroup.procs"), pid)));
+        left.is_empty()
+    });
     fs::remove_dir(&first).unwrap();
     let output = on_v2(container.exec(&[], &["cat", "/proc/self/cgroup"]), "").output();
     on_v2(container.call("delete", &["--force"]), "").output().ok();
