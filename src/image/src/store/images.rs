@@ -55,6 +55,9 @@ pub(super) struct Stacked {
     bytes: u64,
 }
 
+/// Makes the patch, if one is needed, of a layer (with its chain id) over the directories below it.
+type MakePatch<'a> = dyn FnMut(&Snapshot, &Digest, &[PathBuf]) -> Result<Option<PathBuf>, Error> + 'a;
+
 impl Store {
     fn image_path(&self, manifest: &Digest) -> PathBuf {
         self.root.join("images").join(file_name(manifest)).with_extension("json")
@@ -130,11 +133,7 @@ impl Store {
 
     /// Stacks an image's layers. `patch` is asked, for a layer that takes something from what is below it, for the
     /// patch that comes above it.
-    pub(super) fn stack(
-        &self,
-        diff_ids: &[Digest],
-        patch: &mut dyn FnMut(&Snapshot, &Digest, &[PathBuf]) -> Result<Option<PathBuf>, Error>,
-    ) -> Result<Stacked, Error> {
+    pub(super) fn stack(&self, diff_ids: &[Digest], patch: &mut MakePatch<'_>) -> Result<Stacked, Error> {
         let mut stacked = Stacked { below: Vec::new(), root_from: None, bytes: 0 };
         for (diff_id, chain_id) in diff_ids.iter().zip(chain_ids(diff_ids)) {
             let snapshot = self.snapshot(diff_id)?.ok_or_else(|| Error::NoLayer(diff_id.clone()))?;
