@@ -12,7 +12,7 @@ for group; do
     images)
         hack/apt.sh busybox-static runc skopeo
         # Not in every distribution: without one the tests that want it say so and are skipped.
-        for package in docker-registry apache2-utils openssl umoci uidmap passt buildah podman containerd; do
+        for package in docker-registry apache2-utils openssl strace umoci uidmap passt buildah podman containerd; do
             hack/apt.sh "$package" || true
         done
         ;;

@@ -173,6 +173,9 @@ impl Client {
                 ))
             })?;
         }
+        for endpoint in &endpoints {
+            self.0.connections.certificates.also(&endpoint.registry, &endpoint.files);
+        }
         let remotes = endpoints.into_iter().map(|endpoint| self.remote(endpoint)).collect();
         Ok(Repository { remotes, name: format!("{}/{}", reference.registry(), reference.repository()) })
     }
@@ -190,8 +193,7 @@ impl Client {
         let insecure = found.last().is_some_and(|endpoint| endpoint.insecure);
         let credential = Credential { login: login.clone(), source: "this login".into() };
         let session = Arc::new(Session::new(place.registry(), "", Some(credential)));
-        let endpoint =
-            Endpoint { registry: place.registry().into(), repository: String::new(), insecure, mirror: None };
+        let endpoint = Endpoint { insecure, ..Endpoint::plain(place.registry(), "") };
         let remote = Remote::new(self.0.clone(), endpoint, session);
         self.0.retry.run(|| remote.ping(&Scopes::default()))
     }
