@@ -48,15 +48,15 @@ pub struct Named {
     pub pulled: u64,
 }
 
+/// Gives the patch above a layer, by the layer, its chain id and what is below it.
+type PatchOf<'a> = &'a mut dyn FnMut(&Snapshot, &Digest, &[PathBuf]) -> Result<Option<PathBuf>, Error>;
+
 /// One layer of an image with what was made of it.
 pub(super) struct Stacked {
     below: Vec<PathBuf>,
     root_from: Option<PathBuf>,
     bytes: u64,
 }
-
-/// Makes the patch, if one is needed, of a layer (with its chain id) over the directories below it.
-type MakePatch<'a> = dyn FnMut(&Snapshot, &Digest, &[PathBuf]) -> Result<Option<PathBuf>, Error> + 'a;
 
 impl Store {
     fn image_path(&self, manifest: &Digest) -> PathBuf {
@@ -133,7 +133,7 @@ impl Store {
 
     /// Stacks an image's layers. `patch` is asked, for a layer that takes something from what is below it, for the
     /// patch that comes above it.
-    pub(super) fn stack(&self, diff_ids: &[Digest], patch: &mut MakePatch<'_>) -> Result<Stacked, Error> {
+    pub(super) fn stack(&self, diff_ids: &[Digest], patch: PatchOf<'_>) -> Result<Stacked, Error> {
         let mut stacked = Stacked { below: Vec::new(), root_from: None, bytes: 0 };
         for (diff_id, chain_id) in diff_ids.iter().zip(chain_ids(diff_ids)) {
             let snapshot = self.snapshot(diff_id)?.ok_or_else(|| Error::NoLayer(diff_id.clone()))?;
