@@ -11,8 +11,10 @@ for group; do
     differential) hack/apt.sh busybox-static runc ;;
     images)
         hack/apt.sh busybox-static runc skopeo
-        # Not in every distribution: without it the tests that want it say so and are skipped.
-        hack/apt.sh docker-registry || true
+        # Not in every distribution: without one the tests that want it say so and are skipped.
+        for package in docker-registry apache2-utils openssl strace umoci uidmap passt buildah podman containerd; do
+            hack/apt.sh "$package" || true
+        done
         ;;
     gates) hack/apt.sh busybox-static binutils strace valgrind ;;
     engines) hack/engines-install.sh ;;

@@ -112,11 +112,11 @@ fn every_flag_of_checkpoint_reaches_criu() {
 fn freezer_and_cgroups_are_the_containers() {
     let container = idle();
     let options = dumped(&container, &[]);
-    match cgroups::mount("freezer") {
-        Some(freezer) => {
-            assert_eq!(options["44"][0], freezer.join(container.id()).to_str().unwrap());
+    match container.cgroup_dir("freezer") {
+        Some(dir) => assert_eq!(options["44"][0], dir.to_str().unwrap()),
+        None if cgroups::is_v2() => {
+            assert!(options["44"][0].as_str().unwrap().ends_with(&container.cgroup()));
         }
-        None if cgroups::is_v2() => assert!(options["44"][0].as_str().unwrap().ends_with(container.id())),
         None => assert!(options["44"].is_null()),
     }
     container.stop_and_delete();
@@ -358,7 +358,7 @@ fn restored_container_is_running_and_has_all_that_create_makes() {
     let cgroup = note["around"]["cgroup"].as_str().unwrap();
     let roots = pairs(options, "25");
     if let Some(line) = cgroup.lines().find(|line| line.contains(":pids:") || line.starts_with("0::")) {
-        assert!(line.ends_with(container.id()), "{cgroup}");
+        assert!(line.ends_with(&container.cgroup()), "{cgroup}");
         let path = line.rsplit(':').next().unwrap();
         assert!(roots.iter().any(|(_, root)| root == path), "{roots:?}");
     }

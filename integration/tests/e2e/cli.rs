@@ -1,7 +1,7 @@
 //! The command line around the lifecycle: logs, features, --version, spec, and an ordinary user.
 
 use creel_integration::{
-    Cmd, Container, Runtime, bundle, is_creel, needs_runc, probe, scratch::Scratch, skip,
+    Cmd, Container, Runtime, bundle, is_creel, needs_cgroupfs, needs_runc, probe, scratch::Scratch, skip,
 };
 use serde_json::{Value, json};
 
@@ -300,8 +300,25 @@ fn root_of_the_file_system_is_no_root() {
 
 #[test]
 fn rootless_flag_takes_three_values() {
+    // A rootless container is for the user's systemd, and root has none here.
+    needs_cgroupfs!();
     let container = Container::shell("true");
     for value in ["auto", "false", "true"] {
         container.cmd_with(&["--rootless", value], ["run", container.id()]).output().ok();
     }
+}
+
+#[test]
+fn dry_run_prints_the_plan_and_does_nothing() {
+    if !is_creel() {
+        skip!("runc has no --dry-run");
+    }
+    let mut container = Container::shell("touch /ran");
+    container.bundle.mount("/data", "tmpfs", "tmpfs", &["nosuid"]);
+    let output = container.call("run", &["--dry-run"]).output().ok();
+    assert!(output.stdout.contains("/data") && output.stdout.contains("touch /ran"), "{output}");
+    assert!(!container.bundle.rootfs("ran").exists());
+    container.assert_clean(&output);
+    container.bundle.mount("/data", "tmpfs", "tmpfs", &["size=1", "nosuchoption"]).set("hostname", 7);
+    container.call("run", &["--dry-run"]).output().exits(1).says(&[".hostname"]);
 }

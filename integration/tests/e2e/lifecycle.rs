@@ -250,7 +250,7 @@ fn kill_without_pid_namespace_ends_every_process() {
     container.bundle.without_namespace("pid");
     container.run_detached();
     container.wait_file("ready");
-    let pids = cgroups::read("pids", container.id(), "cgroup.procs").unwrap();
+    let pids = cgroups::read("pids", &container.cgroup(), "cgroup.procs").unwrap();
     let processes: Vec<Process> =
         pids.lines().filter_map(|pid| Process::open(pid.parse().unwrap())).collect();
     assert_eq!(processes.len(), 2, "{pids}");

@@ -19,6 +19,7 @@ mod harness;
 mod hooks;
 mod hot_mounts;
 mod idmap;
+mod labels;
 mod lifecycle;
 mod mount_paths;
 mod mounts;

@@ -43,6 +43,8 @@ fn htpasswd_lets_in_who_knows_the_password() {
     login(&images, &registry.host, PASSWORD).ok();
     let who = images.creel(&["login", "--get-login", &registry.host]).output().ok();
     assert_eq!(who.stdout, "ann\n");
+    let who = who.says(&["from ", &format!("auth.json (key \"{}\")", registry.host)]);
+    assert_eq!(who.stderr.lines().count(), 1);
     push().ok();
     assert_eq!(images.run(&["-q"], &image, &[]).output().exits(3).stdout, "hello\n");
     let again = images.creel(&["login", &registry.host]).output().ok();

@@ -1,13 +1,15 @@
-//! kill -9 at any moment of two pulls at once leaves a store that the next pull finishes.
+//! kill -9 at any moment of two pulls at once, and before any call of one, leaves a store that the next pull finishes.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use creel_integration::command::Running;
+use creel_integration::{Cmd, skip};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::harness::Images;
+use crate::layout::{hard_link, tar};
 use crate::needs_images;
 
 /// How many kills, if `CREEL_TEST_ROUNDS` does not say.
@@ -127,4 +129,93 @@ fn killed_pulls_are_finished_by_the_next() {
     }
     eprintln!("{cut} of {} pulls were killed half way", 2 * rounds());
     assert!(cut > rounds() / 2, "only {cut} of {} pulls were killed half way", 2 * rounds());
+}
+
+/// The calls that change a store, and those that lock it; not every machine has each.
+const CALLS: [&str; 23] = [
+    "mkdir",
+    "mkdirat",
+    "open",
+    "openat",
+    "write",
+    "pwrite64",
+    "rename",
+    "renameat",
+    "renameat2",
+    "linkat",
+    "unlink",
+    "unlinkat",
+    "symlinkat",
+    "mknodat",
+    "fchown",
+    "fchmod",
+    "fchownat",
+    "fchmodat",
+    "utimensat",
+    "fsetxattr",
+    "ftruncate",
+    "flock",
+    "syncfs",
+];
+
+/// Pulls an image and is killed before its nth call of this name; says whether it came so far.
+fn is_killed_at(images: &Images, image: &str, call: &str, n: u32) -> bool {
+    let (trace, inject) = (format!("trace=?{call}"), format!("inject=?{call}:signal=KILL:when={n}"));
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    let pulled = images.creel(&["pull", "-q", &images.oci(image)]).behind(strace).output();
+    assert!([0, -9].contains(&pulled.code()), "before {call} {n}: {pulled}");
+    pulled.code() == -9
+}
+
+#[test]
+fn pull_killed_before_any_call_is_finished_by_the_next() {
+    needs_images!();
+    let images = Images::new();
+    if Cmd::new("strace").args(["-qq", "-o", "/dev/null", "true"]).output().code() != 0 {
+        skip!("strace is not installed, or may not trace");
+    }
+    // The second layer has entries in directories of the first, and a link to a file of it: it takes a patch.
+    let base = images.layout.layer(&images.scratch.join("tree"));
+    images.scratch.file("above/etc/new", "new\n");
+    let entries = tar(&images.scratch.join("above"), "./etc/new");
+    let above = images.layout.layer_of(&[&hard_link("srv/link", "etc/plain")[..], &entries].concat());
+    let config = json!({"Cmd": ["cat", "/etc/new", "/srv/link"], "Env": ["PATH=/bin"]});
+    images.layout.image("above", &[base, above], &config);
+    let step = if rounds() > ROUNDS { 1 } else { 9 };
+    for image in ["a", "above"] {
+        // With one layer to unpack, all that changes the store is done by the first thread, whose calls are counted.
+        let begin = || {
+            for directory in ["snapshots", "patches", "images", "refs", "blobs/sha256", "containers", "tmp"] {
+                std::fs::remove_dir_all(images.store(directory)).ok();
+            }
+            if image == "above" {
+                images.creel(&["pull", "-q", &images.oci("a")]).output().ok();
+            }
+        };
+        begin();
+        images.creel(&["pull", "-q", &images.oci(image)]).output().ok();
+        let known = weigh(&images);
+        let mut kills = 0;
+        for call in CALLS {
+            for n in (1..).step_by(step) {
+                begin();
+                let is_killed = is_killed_at(&images, image, call, n);
+                for (layer, found) in weigh(&images) {
+                    assert_eq!(found, known[&layer], "before {call} {n}: {layer}");
+                }
+                images.creel(&["image", "ls"]).output().ok();
+                let ran = images.run(&["-q"], &images.oci(image), &[]).output();
+                let expected = if image == "a" { (3, "hello\n") } else { (0, "new\nnot a program\n") };
+                assert_eq!((ran.code(), ran.stdout.as_str()), expected, "before {call} {n}: {ran}");
+                assert_eq!(weigh(&images), known, "before {call} {n}");
+                images.assert_clean();
+                if !is_killed {
+                    break;
+                }
+                kills += 1;
+            }
+        }
+        eprintln!("{image}: killed before {kills} calls");
+        assert!(kills > 20, "{image}: killed before {kills} calls");
+    }
 }

@@ -1,7 +1,7 @@
 //! A scratch directory with a store, a state directory and a layout, and creel called on them.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use creel_integration::leaks::{Leaks, mounts};
 use creel_integration::scratch::Scratch;
@@ -145,8 +145,14 @@ impl Images {
     pub fn assert_clean(&self) {
         assert_eq!(self.stored("containers"), Vec::<String>::new());
         assert_eq!(self.stored("tmp"), Vec::<String>::new());
-        wait::until("nothing is left of the container", || {
-            Leaks::of(self.scratch.name(), &self.state(), &self.before).is_empty()
-        });
+        let end = Instant::now() + wait::DEADLINE;
+        loop {
+            let leaks = Leaks::of(self.scratch.name(), &self.state(), &self.before);
+            if leaks.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "left of the container: {leaks:?}");
+            std::thread::yield_now();
+        }
     }
 }

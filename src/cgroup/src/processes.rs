@@ -30,6 +30,8 @@ impl Cgroup {
                     Ok(()) if self.dirs.len() == 1 => return Ok(()),
                     Ok(()) => {}
                     Err(error) if error.errno().is_some_and(dir::is_gone) => {}
+                    // A threaded cgroup, whose processes may have threads in others (cgroups(7)).
+                    Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {}
                     Err(error) => return Err(error),
                 }
             }

@@ -11,7 +11,7 @@ use creel_plan::build::{ProcessContext, plan_affinity, plan_console, plan_proces
 use creel_plan::names::NamespaceKind;
 use creel_plan::ranges::Ranges;
 use creel_plan::spec::{Capabilities, Process};
-use creel_plan::steps::{OldGroups, RlimitStep};
+use creel_plan::steps::{Keyring, OldGroups, RlimitStep};
 
 use crate::create::{jail_filter, write_pid_file};
 use crate::foreground::{Signals, Waiter};
@@ -20,7 +20,7 @@ use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::Container;
 use crate::store::{EXEC, FILTER};
-use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit};
+use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit, security_modules};
 
 /// `exec`. The process's exit code, 0 when detached.
 pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
@@ -162,20 +162,21 @@ fn plan(
         memory_policy: facts.memory_policy.as_ref(),
         personality: facts.personality.as_ref(),
         limited_cpus: facts.limited_cpus,
+        security: security_modules::of(Some(process), ""),
     };
     let (plan, limits) = plan_process(process, &context)?;
     let namespaces = container.state.namespaces;
     let has_mount = namespaces & NamespaceKind::Mount.clone_flag() != 0;
     let plan = JoinPlan {
-        process: plan,
         console: plan_console(process, false),
         affinity: plan_affinity(process.exec_cpu_affinity.as_ref())?,
         oom_score_adj: process.oom_score_adj.and_then(|score| i32::try_from(score).ok()),
         groups: if facts.keep_groups { OldGroups::Keep } else { OldGroups::Drop },
-        keyring: facts.keyring.clone(),
+        keyring: facts.keyring.clone().map(|name| Keyring { name, label: plan.labels.selinux.clone() }),
         namespaces,
         chroot: (!has_mount).then(|| container.state.rootfs.clone()),
         umask: process.user.umask.unwrap_or(facts.umask),
+        process: plan,
     };
     Ok((plan, limits))
 }

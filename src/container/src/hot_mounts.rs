@@ -169,7 +169,7 @@ fn check(plan: &Plan) -> Result<(), Error> {
                 return at(&step.at, "tmpcopyup cannot be had in a running container");
             }
             MountSource::FileSystem { .. } => {}
-            MountSource::Cgroup | MountSource::Remount { .. } => {
+            MountSource::Cgroup { .. } | MountSource::Remount { .. } => {
                 return at(&step.at, "only bind mounts and tmpfs can be added to a running container");
             }
         }

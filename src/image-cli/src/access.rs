@@ -2,13 +2,15 @@
 
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
+use creel_image_lib::reference::Source;
 use creel_registry::credentials::Login;
-use creel_registry::{Client, Environment, Options, Verification};
+use creel_registry::{Client, Environment, Notice, Options, Policy, Verification};
 
-use crate::cli;
+use crate::{cli, output};
 
 /// Makes the client that the words ask for. It connects to nothing yet.
 pub fn client(words: &ArgMatches) -> Result<Client> {
@@ -17,23 +19,43 @@ pub fn client(words: &ArgMatches) -> Result<Client> {
 
 /// The same for a registry that the command line's credential is not meant for.
 pub fn client_without_login(words: &ArgMatches) -> Result<Client> {
-    let mut options = Options::new(Environment::of_process());
-    options.authfile = cli::value::<PathBuf>(words, "authfile");
-    if !cli::value::<bool>(words, "tls-verify").unwrap_or(true) {
-        options.verification = Verification::Off;
-    }
-    Ok(Client::new(options)?)
+    Ok(Client::new(without_login(words))?)
 }
 
-/// The options of a client, without what only some commands have.
-pub fn options(words: &ArgMatches) -> Result<Options> {
-    let mut options = Options::new(Environment::of_process());
-    options.authfile = cli::value::<PathBuf>(words, "authfile");
+fn options(words: &ArgMatches) -> Result<Options> {
+    let mut options = without_login(words);
     options.login = login(words)?;
+    Ok(options)
+}
+
+fn without_login(words: &ArgMatches) -> Options {
+    let mut options = Options::new(environment());
+    options.authfile = cli::value::<PathBuf>(words, "authfile");
     if !cli::value::<bool>(words, "tls-verify").unwrap_or(true) {
         options.verification = Verification::Off;
     }
-    Ok(options)
+    if !cli::flag(words, "quiet") {
+        options.notice = Notice(Arc::new(output::warning));
+    }
+    options
+}
+
+/// Refuses an image that policy.json does not let be used.
+pub fn check_policy(source: &Source, words: &ArgMatches) -> Result<()> {
+    let options = without_login(words);
+    let named = cli::value::<PathBuf>(words, "signature-policy");
+    match Policy::load(&options.environment, &options.etc, named.as_deref())? {
+        Some(policy) => Ok(policy.check(source)?),
+        None => Ok(()),
+    }
+}
+
+static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
+
+/// The user's environment, as it was when it was first asked for: in a user namespace everybody is root, whose
+/// files are others.
+pub fn environment() -> Environment {
+    ENVIRONMENT.get_or_init(Environment::of_process).clone()
 }
 
 /// `--creds`, or `--username` with `--password` or `--password-stdin`.

@@ -235,7 +235,7 @@ fn fetch(words: &ArgMatches) -> Result<()> {
     let text = cli::value::<String>(words, "image").unwrap_or_default();
     let source = names::resolve(&text, words)?;
     let name = origin::name(&source);
-    let origin = Origin::open(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
+    let origin = Origin::open_to_use(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let progress = Progress::new(words, PULL, &name);
     let target = origin.target().with_context(|| name.clone())?;
     let mut inner = |entry: &Descriptor| origin.manifest(entry).map_err(|error| format!("{error:#}"));

@@ -105,6 +105,11 @@ fn pulling() -> [Arg; 4] {
     ]
 }
 
+/// Which images may be used.
+fn policy() -> Arg {
+    path("signature-policy", "file that says which images may be used (default: policy.json of containers)")
+}
+
 fn subcommand(name: &'static str, about: &'static str) -> Command {
     Command::new(name).about(about).bin_name(format!("creel {name}"))
 }
@@ -159,6 +164,7 @@ fn artifact() -> Command {
                 .arg(image())
                 .arg(path("output", "directory for the files (default: the current one)").short('o'))
                 .arg(switch("force", "replace files that are there"))
+                .arg(policy())
                 .args(platform())
                 .args(access()),
         )
@@ -181,6 +187,7 @@ fn transfers() -> [Command; 2] {
             .arg(destination().required(true))
             .args(sending())
             .args(without_store())
+            .arg(policy())
             .args(access()),
         subcommand("push", "send an image of the store, or of files, to a registry")
             .arg(Arg::new("image").value_name("IMAGE").required(true).help(
@@ -189,6 +196,7 @@ fn transfers() -> [Command; 2] {
             .arg(destination())
             .args(sending())
             .args(without_store())
+            .arg(policy())
             .args(access()),
     ]
 }
@@ -230,6 +238,7 @@ pub fn command() -> Command {
             subcommand("pull", "fetch an image into the store")
                 .arg(image())
                 .args(pulling())
+                .arg(policy())
                 .args(access())
                 .arg(path("digestfile", "file to write the digest of the manifest to")),
         )
@@ -245,6 +254,7 @@ pub fn command() -> Command {
                         .value_parser(ValueParser::path_buf()),
                 )
                 .args(pulling())
+                .arg(policy())
                 .args(access()),
         )
         .subcommands(transfers())
@@ -265,7 +275,10 @@ pub fn command() -> Command {
         .subcommand(
             subcommand("login", "store a credential, where podman and docker find it")
                 .arg(registry())
-                .arg(switch("get-login", "print the user that is logged in, and do nothing else"))
+                .arg(switch(
+                    "get-login",
+                    "print the user that is logged in and where that is written, and do nothing else",
+                ))
                 .args(access()),
         )
         .subcommand(
@@ -276,7 +289,9 @@ pub fn command() -> Command {
 }
 
 fn registry() -> Arg {
-    Arg::new("registry").value_name("REGISTRY").help("host or host:port (default: docker.io)")
+    Arg::new("registry")
+        .value_name("REGISTRY[/NAME]")
+        .help("host or host:port, or what is below a name there (default: docker.io)")
 }
 
 fn image_commands() -> Command {
@@ -318,6 +333,7 @@ fn run() -> Command {
         .override_usage(format!("creel {RUN} [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]"))
         // -h is for help alone; docker has it for --hostname in one command only.
         .args(pulling())
+        .arg(policy())
         .args(access())
         .args([
             option("pull", "POLICY", "missing (default), always, never or newer")

@@ -29,7 +29,8 @@ pub fn command(words: &ArgMatches) -> Result<()> {
     let text = |name| cli::value::<String>(words, name).unwrap_or_default();
     let (from, to) = (names::resolve(&text("image"), words)?, names::parse(&text("destination"))?);
     let from_name = origin::name(&from);
-    let origin = Origin::open(&from, words, &std::env::temp_dir()).with_context(|| from_name.clone())?;
+    let origin =
+        Origin::open_to_use(&from, words, &std::env::temp_dir()).with_context(|| from_name.clone())?;
     let progress = Progress::new(words, COPY, &origin::name(&to));
     transfer(words, (&origin, &from_name), &to, &progress)
 }

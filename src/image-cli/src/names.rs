@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::reference::Source;
-use creel_registry::{Client, Environment, Options, ShortNames};
+use creel_registry::{Client, Options, ShortNames};
 
 use crate::access;
 
@@ -16,7 +16,7 @@ pub fn candidates(text: &str) -> Result<Vec<Source>> {
     if !matches!(source, Source::Registry(_)) || text.starts_with("docker://") || has_registry(text) {
         return Ok(vec![source]);
     }
-    let client = Client::new(Options::new(Environment::of_process()))?;
+    let client = Client::new(Options::new(access::environment()))?;
     let bare = bare(text);
     if let Some(meant) = client.alias(bare) {
         let text = format!("{meant}{}", &text[bare.len()..]);

@@ -57,6 +57,12 @@ pub fn name(source: &Source) -> String {
 }
 
 impl Origin {
+    /// Opens a source whose image is to be used, if policy.json lets it be.
+    pub fn open_to_use(source: &Source, words: &ArgMatches, spool: &std::path::Path) -> Result<Origin> {
+        access::check_policy(source, words)?;
+        Origin::open(source, words, spool)
+    }
+
     /// Opens a source; a registry is not asked yet. `spool` has room for archives that are not read in place.
     pub fn open(source: &Source, words: &ArgMatches, spool: &std::path::Path) -> Result<Origin> {
         match source {

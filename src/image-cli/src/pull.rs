@@ -118,7 +118,9 @@ fn pull_named(store: &Store, wanted: &Wanted<'_>, source: &Source, name: &str) -
         (Some((image, target)), Policy::Newer) if remote => {
             newer(store, wanted, (source, name), image, &target)
         }
-        _ => fetch(store, wanted, name, &Origin::open(source, wanted.words, &store.root().join("tmp"))?),
+        _ => {
+            fetch(store, wanted, name, &Origin::open_to_use(source, wanted.words, &store.root().join("tmp"))?)
+        }
     }
 }
 
@@ -130,7 +132,7 @@ fn newer(
     image: Image,
     target: &Digest,
 ) -> Result<Image> {
-    let origin = Origin::open(source, wanted.words, &store.root().join("tmp"))?;
+    let origin = Origin::open_to_use(source, wanted.words, &store.root().join("tmp"))?;
     let Origin::Registry(repository, reference) = &origin else { return Ok(image) };
     match repository.manifest_head(reference.manifest_name()) {
         Ok(Some(head)) if head.digest.as_ref() == Some(target) => Ok(image),

@@ -43,7 +43,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
 fn from_files(source: &Source, to: Option<Source>, words: &ArgMatches) -> Result<()> {
     let name = origin::name(source);
     let Some(to) = to else { bail!("{name}: write where to push it, as docker://HOST/NAME:TAG") };
-    let origin = Origin::open(source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
+    let origin = Origin::open_to_use(source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let progress = Progress::new(words, PUSH, &origin::name(&to));
     copy::transfer(words, (&origin, &name), &to, &progress)
 }

@@ -12,14 +12,15 @@ pub mod user_namespace;
 
 use std::fmt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, bail};
 use clap::ArgMatches;
-use creel_image_lib::mount::Writes;
-use creel_image_lib::runtime_config::{Network, Run, runtime_config};
-use creel_image_lib::store::{Container, Image, Places, Store};
+use creel_image_lib::config::ImageConfig;
+use creel_image_lib::mount::{Writes, make_directory};
+use creel_image_lib::runtime_config::{Databases, Network, Run, Volumes, runtime_config, volumes};
+use creel_image_lib::store::{Container, Places};
 use serde_json::Value;
 
 use crate::container::{self, Made};
@@ -98,7 +99,14 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         network::start_pasta(&bundle)?;
     }
     made.mount(if options.keep { Writes::Durable } else { Writes::Volatile })?;
-    let config = write_bundle(&store, &image, &made.container, &run)?;
+    let of_image = store.config(&image)?;
+    if run.volumes == Volumes::InRootfs {
+        // They need not be in a layer.
+        for path in volumes(&of_image, &run) {
+            make_directory(made.container.rootfs(), Path::new(&path)).context("volume of the image")?;
+        }
+    }
+    let config = write_bundle(&of_image, &store.users(&image)?, &made.container, &run)?;
     command::check(made.container.rootfs(), &config, &run)?;
     let mut call = Command::new(runtime);
     call.args(cli::values(globals, "runtime-arg"))
@@ -143,11 +151,10 @@ fn policy(words: &ArgMatches) -> Policy {
 }
 
 /// Writes config.json.
-fn write_bundle(store: &Store, image: &Image, container: &Container, run: &Run) -> Result<Value> {
-    let config = store.config(image)?;
+fn write_bundle(image: &ImageConfig, users: &Databases, container: &Container, run: &Run) -> Result<Value> {
     let rootfs = container.rootfs();
     let rootfs = rootfs.to_str().with_context(|| format!("{} is not UTF-8", rootfs.display()))?;
-    let mut value = runtime_config(&config, run, &store.users(image)?, rootfs)?;
+    let mut value = runtime_config(image, run, users, rootfs)?;
     value["hooks"] = container::hooks(container)?;
     if run.privileged || run.cap_add.iter().any(|name| name.eq_ignore_ascii_case("all")) {
         keep_held_capabilities(&mut value["process"]["capabilities"])?;

@@ -1,6 +1,6 @@
 //! The image configuration (image-spec config.md), as far as it is run and shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -77,6 +77,24 @@ pub struct ContainerConfig {
     pub labels: BTreeMap<String, String>,
     /// Signal that asks the process to end.
     pub stop_signal: Option<String>,
+}
+
+impl ContainerConfig {
+    /// The paths of `Volumes`, absolute and without `.` and `..`, as Docker reads them.
+    pub fn volume_paths(&self) -> BTreeSet<String> {
+        let clean = |path: &String| {
+            let mut parts: Vec<&str> = Vec::new();
+            for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+                if part == ".." {
+                    parts.pop();
+                } else {
+                    parts.push(part);
+                }
+            }
+            format!("/{}", parts.join("/"))
+        };
+        self.volumes.keys().map(clean).filter(|path| path != "/").collect()
+    }
 }
 
 /// Why a configuration is not that of an image that runs.
@@ -161,6 +179,14 @@ mod tests {
         let other = text.replace("\"layers\"", "\"blobs\"");
         assert!(matches!(ImageConfig::parse(other.as_bytes()), Err(ConfigError::RootFsType(_))));
         assert!(matches!(ImageConfig::parse(b"{}"), Err(ConfigError::Malformed(_))));
+    }
+
+    #[test]
+    fn volumes_are_clean_paths() {
+        let keys = ["/data/", "data", "/a/../b/./c", "/", "../x"];
+        let volumes = keys.map(|key| (key.to_string(), serde_json::json!({}))).into();
+        let config = ContainerConfig { volumes, ..ContainerConfig::default() };
+        assert_eq!(config.volume_paths().into_iter().collect::<Vec<_>>(), ["/b/c", "/data", "/x"]);
     }
 
     #[test]

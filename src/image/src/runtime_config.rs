@@ -318,21 +318,21 @@ fn env(image: &ImageConfig, run: &Run, user: &User) -> Result<Vec<String>, Error
     Ok(env)
 }
 
+/// The volumes of an image where the user mounts nothing.
+pub fn volumes(image: &ImageConfig, run: &Run) -> Vec<String> {
+    let is_taken =
+        |path: &String| run.mounts.iter().any(|mount| mount.destination.trim_end_matches('/') == path);
+    image.config.volume_paths().into_iter().filter(|path| !is_taken(path)).collect()
+}
+
 /// A mount of the user's at a standard place takes that place; the others follow, the shorter paths first.
 fn all_mounts(image: &ImageConfig, run: &Run) -> Result<Vec<Value>, Error> {
     let mut own: Vec<Mount> = run.mounts.clone();
     if run.volumes == Volumes::Tmpfs {
-        for path in image.config.volumes.keys().filter(|path| path.starts_with('/')) {
-            if !own.iter().any(|mount| mount.destination.trim_end_matches('/') == path.trim_end_matches('/'))
-            {
-                let options = ["nosuid", "nodev", "tmpcopyup"].map(str::to_string).to_vec();
-                own.push(Mount {
-                    destination: path.clone(),
-                    kind: "tmpfs".to_string(),
-                    source: "tmpfs".to_string(),
-                    options,
-                });
-            }
+        for path in volumes(image, run) {
+            let options = ["nosuid", "nodev", "tmpcopyup"].map(str::to_string).to_vec();
+            let (kind, source) = ("tmpfs".to_string(), "tmpfs".to_string());
+            own.push(Mount { destination: path, kind, source, options });
         }
     }
     if let Some(relative) = own.iter().find(|mount| !mount.destination.starts_with('/')) {

@@ -89,6 +89,11 @@ impl Settings {
         let devices = if self.devices { Devices::Make } else { Devices::Skip };
         Options { form: Form::Overlay, owners: self.owners(), devices, user_xattrs: self.user_xattrs }
     }
+
+    /// The same for a tree of all layers, outside of a store.
+    pub fn flat(&self) -> Options {
+        Options { form: Form::Flat, ..self.options() }
+    }
 }
 
 /// An open store. While it is, nobody prunes.

@@ -25,7 +25,8 @@ pub use error::Error;
 pub use names::Escape;
 pub(crate) use names::components;
 pub use pipeline::{Expected, Limits, Unpacked, unpack_layer};
-pub(crate) use remove::{names as names_in, open_dir, remove_all};
+pub use remove::remove_all;
+pub(crate) use remove::{names as names_in, open_dir};
 pub(crate) use tree::is_whiteout;
 pub use tree::{Applied, Devices, Form, Need, Options, Owners, Skipped, Tree};
 

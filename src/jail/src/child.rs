@@ -194,6 +194,7 @@ pub(crate) fn place_of(plan: &Plan, error: &StepError) -> Option<String> {
         Phase::StartContainer => init.start_container.get(i).map(|h| h.at.clone()),
         Phase::Console => Some(".process.terminal".into()),
         Phase::OomScoreAdj
+        | Phase::Labels
         | Phase::Attributes
         | Phase::Credentials
         | Phase::Cwd
@@ -216,6 +217,9 @@ fn own_place(error: &StepError) -> Option<String> {
         Phase::Attributes => return crate::attributes::PLACES.get(error.index).map(|at| (*at).into()),
         Phase::OomScoreAdj => ".process.oomScoreAdj",
         Phase::Cwd => ".process.cwd",
+        Phase::Enter if error.index == 4 => ".process.selinuxLabel",
+        Phase::Labels if error.index == 0 => ".process.selinuxLabel",
+        Phase::Labels => ".process.apparmorProfile",
         Phase::Seccomp => ".linux.seccomp",
         Phase::Credentials => match error.index {
             0 => ".process.user",
@@ -247,9 +251,16 @@ fn own_place(error: &StepError) -> Option<String> {
 
 fn hint(error: &StepError) -> Option<&'static str> {
     const EPERM: i32 = 1;
+    const ENOENT: i32 = 2;
     const EACCES: i32 = 13;
+    const EINVAL: i32 = 22;
     match (error.phase, error.errno) {
         (Phase::Rlimits, EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
+        (Phase::Labels, ENOENT) if error.index == 1 => Some("the profile is not loaded"),
+        (Phase::Labels, EACCES) if error.index == 1 => {
+            Some("the profile that the runtime itself has does not allow the change")
+        }
+        (Phase::Labels, EINVAL) if error.index == 0 => Some("the policy has no such context"),
         (Phase::OomScoreAdj, EACCES) => Some("lowering it needs CAP_SYS_RESOURCE"),
         (Phase::Credentials, EPERM) if error.index == 1 => {
             Some("the runtime itself lacks one of these capabilities")

@@ -11,7 +11,7 @@
 //! The child is in the host's pid namespace: the container cannot see it.
 
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
 use creel_plan::options::attr;
@@ -27,7 +27,8 @@ use crate::child::Child;
 use crate::conversation::{self, Report};
 use crate::error::{Failed, Process, Step, StepError};
 use crate::hooks::HookState;
-use crate::init::{InitResources, PROC_SUPER_MAGIC, attach_mount, attrs_of, become_root, new_filesystem};
+use crate::init::{InitResources, attach_mount, attrs_of, become_root, new_filesystem};
+use crate::procfs::{HostProc, PROC_SUPER_MAGIC};
 use crate::rooted::Root;
 use crate::spawn::{close_to_tracers, leave, open_sources};
 
@@ -138,7 +139,7 @@ pub fn remove_mounts(target: Target<'_>, ids: &[MountId]) -> Result<(), Failed> 
 }
 
 /// Work for the child: the container's root, what the host opened, and the host's procfs.
-type Work<'w> = dyn FnMut(&Root, &mut InitResources, BorrowedFd<'_>) -> Result<(), StepError> + 'w;
+type Work<'w> = dyn FnMut(&Root, &mut InitResources, &HostProc) -> Result<(), StepError> + 'w;
 
 /// Runs `work` in a child in the container's mount namespace. `also` stays open there.
 fn inside(
@@ -150,8 +151,7 @@ fn inside(
 ) -> Result<(), Failed> {
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
-    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failed::host("open(/proc)", errno))?;
+    let proc = HostProc::open()?;
     close_to_tracers()?;
     let alone = SingleThreaded::witness();
     let forked = clone3(0, None, &alone).map_err(|errno| Failed::host("clone3", errno))?;
@@ -162,7 +162,7 @@ fn inside(
             let done = resources
                 .close_the_rest(0, &child_end, &kept)
                 .and_then(|()| enter(target, &alone))
-                .and_then(|root| work(&root, resources, proc.as_fd()))
+                .and_then(|root| work(&root, resources, &proc))
                 .and_then(|()| {
                     child_end.report(&Report::Ready).step(Phase::Conversation, 0, || "report".into())
                 });
@@ -232,7 +232,7 @@ fn attach_all(
                 let flags = step.attr.map_or(0, |a| a.set) | readonly;
                 (new_filesystem(i, "tmpfs", source, &parameters, flags)?, target)
             }
-            (MountSource::Bind { .. } | MountSource::Cgroup | MountSource::Remount { .. }, _) => {
+            (MountSource::Bind { .. } | MountSource::Cgroup { .. } | MountSource::Remount { .. }, _) => {
                 return Err(StepError::new(Phase::Mounts, i, "not opened"));
             }
         };
@@ -283,9 +283,8 @@ fn with_mode(parameters: &[Parameter], covered: Option<BorrowedFd<'_>>) -> Resul
 
 /// Detaches the mount behind a handle, be it a directory's or a file's, wherever it is by now. The
 /// host's procfs gives it a path.
-fn detach(mount: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::process::fchdir(proc)?;
-    unmount(format!("self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH)
+fn detach(mount: BorrowedFd<'_>, proc: &HostProc) -> Result<(), Errno> {
+    proc.with_path_of(mount, "", |path| unmount(path, UnmountFlags::DETACH))
 }
 
 fn tell(made: &[OwnedFd], pipe: &OwnedFd) -> Result<(), StepError> {
@@ -316,7 +315,7 @@ fn read_ids(pipe: &OwnedFd, count: usize) -> Result<Vec<MountId>, Failed> {
 }
 
 /// The mounts of this process's namespace, by the host's procfs.
-fn mountinfo(proc: BorrowedFd<'_>) -> Result<String, Errno> {
+fn mountinfo(proc: &HostProc) -> Result<String, Errno> {
     let file = rustix::fs::openat(proc, "self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut bytes = Vec::new();
     std::fs::File::from(file)

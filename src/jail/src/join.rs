@@ -12,7 +12,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Affinity, Console, OldGroups, Phase, ProcessPlan};
+use creel_plan::steps::{Affinity, Console, Keyring, OldGroups, Phase, ProcessPlan};
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
@@ -21,7 +21,9 @@ use crate::child::{Child, own_failure};
 use crate::conversation::{self, Channel, Report};
 use crate::error::{Failed, Process, Step, StepError};
 use crate::init::{self, InitResources, join_cgroup, talk};
+use crate::labels::{are_written, join_labelled_keyring};
 use crate::process::Program;
+use crate::procfs::HostProc;
 use crate::rooted::Root;
 use crate::spawn::{Attach, clone_into, close_to_tracers, leave, meet, place, wait_for_cgroup};
 
@@ -39,7 +41,7 @@ pub struct JoinPlan {
     /// Which groups of the caller are left in a user namespace.
     pub groups: OldGroups,
     /// Session keyring to join.
-    pub keyring: Option<String>,
+    pub keyring: Option<Keyring>,
     /// CLONE_NEW* flags of the namespaces that the container has of its own.
     pub namespaces: u64,
     /// Root directory, for a container without a mount namespace.
@@ -65,7 +67,10 @@ pub struct JoinSetup<'a> {
 
 /// Clones the process.
 pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
-    let JoinSetup { plan, init, resources, cgroup, attach } = setup;
+    let JoinSetup { plan, init, mut resources, cgroup, attach } = setup;
+    if plan.oom_score_adj.is_some() || are_written(&plan.process.labels, plan.keyring.as_ref()) {
+        resources.proc = Some(HostProc::open()?);
+    }
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
@@ -87,7 +92,7 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
             let closed = resources.close_the_rest(preserved, &child_end, &[init]);
             let error = match closed.and_then(|()| wait_for_cgroup(outside, &child_end)) {
                 Err(error) => error,
-                Ok(()) => child(plan, init, &resources, user, &child_end, &alone),
+                Ok(()) => child(plan, init, &mut resources, user, &child_end, &alone),
             };
             leave(Process::Exec, &error, &child_end, None)
         }
@@ -114,7 +119,7 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
 fn child(
     plan: &JoinPlan,
     init: BorrowedFd<'_>,
-    resources: &InitResources,
+    resources: &mut InitResources,
     user: bool,
     channel: &Channel,
     alone: &SingleThreaded,
@@ -128,15 +133,16 @@ fn child(
 fn prepare(
     plan: &JoinPlan,
     init: BorrowedFd<'_>,
-    resources: &InitResources,
+    resources: &mut InitResources,
     user: bool,
     channel: &Channel,
     alone: &SingleThreaded,
 ) -> Result<Program, StepError> {
     join_cgroup(&resources.cgroup_tasks)?;
+    resources.cgroup_tasks.clear();
     bind_to_cpus(plan.affinity.as_ref())?;
     if let Some(score) = plan.oom_score_adj {
-        init::write_oom_score_adj(score)?;
+        init::write_oom_score_adj(score, resources)?;
     }
     // From the moment it is in the container's namespaces, and until execve, the process must not be
     // open to those who may ptrace there (CVE-2016-9962).
@@ -160,8 +166,8 @@ fn prepare(
         }
     }
     rustix::process::setsid().step(Phase::Enter, 0, || "setsid()".into())?;
-    if let Some(name) = &plan.keyring {
-        init::join_keyring(name)?;
+    if let Some(keyring) = &plan.keyring {
+        join_labelled_keyring(keyring, resources)?;
     }
     if let Some(root) = &plan.chroot {
         rustix::process::chroot(root.as_path()).step(Phase::Root, 0, || format!("chroot({root:?})"))?;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use creel_plan::names::NamespaceKind;
 use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink};
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
@@ -14,6 +15,8 @@ use crate::error::{Failed, Process, StepError};
 use crate::hooks::HookState;
 use crate::idmapped::UserNamespaces;
 use crate::init::{self, Gate, InitResources, held_link, open_bind_source};
+use crate::labels::are_written;
+use crate::procfs::HostProc;
 use crate::{idmap, stage};
 
 /// What a birth needs beside the plan.
@@ -123,7 +126,7 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
             }
             MountSource::Bind { .. }
             | MountSource::FileSystem { .. }
-            | MountSource::Cgroup
+            | MountSource::Cgroup { .. }
             | MountSource::Remount { .. } => None,
         };
         resources.sources.push(opened);
@@ -136,6 +139,9 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     let Setup { plan, mut resources, mut state, cgroup, attach } = setup;
     if !plan.init.hooks.create_container.is_empty() || !plan.init.start_container.is_empty() {
         state.output = state.output.open()?;
+    }
+    if needs_procfs(plan) {
+        resources.proc = Some(HostProc::open()?);
     }
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
@@ -189,6 +195,16 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         }
     }
     Ok(child)
+}
+
+/// Whether a child needs the host's procfs.
+fn needs_procfs(plan: &Plan) -> bool {
+    let Plan { host, stage, init } = plan;
+    host.joins.iter().any(|join| join.kind == NamespaceKind::Mount)
+        || init.oom_score_adj.is_some()
+        || !init.sysctls.is_empty()
+        || are_written(&init.process.labels, init.enter.keyring.as_ref())
+        || stage.as_ref().is_some_and(|stage| stage.clocks.is_some())
 }
 
 /// Has a child that was born outside its cgroup moved, and tells it. One that cannot be is ended.

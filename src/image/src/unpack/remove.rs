@@ -32,8 +32,11 @@ pub(crate) fn names(dir: BorrowedFd<'_>) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(names)
 }
 
-/// Removes a file, or a directory with all that is in it. One that is not there is removed.
-pub(crate) fn remove_all(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+/// Removes a file, or a directory with all that is in it, no link followed. One that is not there is removed.
+///
+/// # Errors
+/// unlinkat(2)'s and openat(2)'s.
+pub fn remove_all(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     match unlink(at, name, AtFlags::empty()) {
         Err(Errno::ISDIR) => {}
         other => return other,

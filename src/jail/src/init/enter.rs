@@ -9,22 +9,22 @@ use creel_sys::Errno;
 use creel_sys::process::{SingleThreaded, setns, unshare};
 use rustix::process::{DumpableBehavior, Gid, Uid};
 
-use super::talk;
+use super::{InitResources, talk};
 use crate::attributes::bind_to_cpus;
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Step, StepError};
+use crate::labels::join_labelled_keyring;
 
 pub fn enter(
     plan: &Enter,
-    joins: &[(OwnedFd, u64)],
-    cgroup_tasks: &[OwnedFd],
+    resources: &InitResources,
     channel: &Channel,
     alone: &SingleThreaded,
 ) -> Result<(), StepError> {
-    join_cgroup(cgroup_tasks)?;
+    join_cgroup(&resources.cgroup_tasks)?;
     bind_to_cpus(None)?;
     for &i in &plan.joins {
-        if let Some((file, kind)) = joins.get(i) {
+        if let Some((file, kind)) = resources.joins.get(i) {
             setns(file.as_fd(), *kind, alone).step(Phase::Join, i, || "setns".into())?;
         }
     }
@@ -46,8 +46,8 @@ pub fn enter(
         Ok(_) | Err(Errno::PERM) => {}
         other => drop(other.step(Phase::Enter, 0, || "setsid()".into())?),
     }
-    if let Some(name) = &plan.keyring {
-        join_keyring(name)?;
+    if let Some(keyring) = &plan.keyring {
+        join_labelled_keyring(keyring, resources)?;
     }
     if plan.loopback {
         loopback_up()?;

@@ -29,7 +29,7 @@ use crate::config::registries::{Endpoint, PullFromMirror, Registries, ShortNames
 use crate::credentials::{Credential, Login, Secret, Store};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::http::Connections;
+use crate::http::{Connections, Notice};
 use crate::retry::Retry;
 
 /// Whether certificates are checked, for every registry: `--tls-verify`.
@@ -61,6 +61,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// When to ask again.
     pub retry: Retry,
+    /// Who is told what a registry wants its users to know; nobody, if not said.
+    pub notice: Notice,
 }
 
 impl Options {
@@ -76,6 +78,7 @@ impl Options {
             connect_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(60),
             retry: Retry::default(),
+            notice: Notice::default(),
         }
     }
 }
@@ -117,6 +120,8 @@ impl Client {
             connect: options.connect_timeout,
             idle: options.idle_timeout,
             agents: Mutex::default(),
+            notice: options.notice,
+            noticed: Mutex::default(),
         };
         Ok(Self(Arc::new(Shared {
             connections,
@@ -168,6 +173,9 @@ impl Client {
                 ))
             })?;
         }
+        for endpoint in &endpoints {
+            self.0.connections.certificates.also(&endpoint.registry, &endpoint.files);
+        }
         let remotes = endpoints.into_iter().map(|endpoint| self.remote(endpoint)).collect();
         Ok(Repository { remotes, name: format!("{}/{}", reference.registry(), reference.repository()) })
     }
@@ -185,8 +193,7 @@ impl Client {
         let insecure = found.last().is_some_and(|endpoint| endpoint.insecure);
         let credential = Credential { login: login.clone(), source: "this login".into() };
         let session = Arc::new(Session::new(place.registry(), "", Some(credential)));
-        let endpoint =
-            Endpoint { registry: place.registry().into(), repository: String::new(), insecure, mirror: None };
+        let endpoint = Endpoint { insecure, ..Endpoint::plain(place.registry(), "") };
         let remote = Remote::new(self.0.clone(), endpoint, session);
         self.0.retry.run(|| remote.ping(&Scopes::default()))
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::hosts::{Files, HostsFiles};
 use crate::environment::Environment;
 use crate::error::Error;
 
@@ -34,6 +35,24 @@ pub(crate) struct Endpoint {
     pub(crate) insecure: bool,
     /// Of a mirror; the registry itself is always asked.
     pub(crate) mirror: Option<PullFromMirror>,
+    /// The registry that a mirror is told it stands for.
+    pub(crate) namespace: Option<String>,
+    /// Certificates of this place.
+    pub(crate) files: Files,
+}
+
+impl Endpoint {
+    /// A registry as it is named, of which nothing is configured.
+    pub(crate) fn plain(registry: &str, repository: &str) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            insecure: false,
+            mirror: None,
+            namespace: None,
+            files: Files::default(),
+        }
+    }
 }
 
 /// The merged files.
@@ -43,6 +62,7 @@ pub(crate) struct Registries {
     aliases: BTreeMap<String, String>,
     search: Vec<String>,
     short_names: ShortNames,
+    hosts: HostsFiles,
 }
 
 /// `short-name-mode`: what is done with a name that several registries may have.
@@ -92,7 +112,7 @@ struct Mirror {
 impl Registries {
     /// The machine's and the user's files below `etc` (`/etc` but in tests).
     pub(crate) fn load(environment: &Environment, etc: &Path) -> Result<Self, Error> {
-        let mut registries = Self::default();
+        let mut registries = Self { hosts: HostsFiles::of(environment, etc), ..Self::default() };
         if let Some(path) = environment.path("CONTAINERS_REGISTRIES_CONF") {
             if !registries.read(&path)? {
                 return Err(file_error(&path, "named by CONTAINERS_REGISTRIES_CONF, but not there"));
@@ -176,12 +196,8 @@ impl Registries {
             .filter_map(|(table, path)| Some((matched(&table.prefix, &name)?, table, path)))
             .max_by_key(|(length, _, _)| *length);
         let Some((length, table, path)) = best else {
-            return Ok(vec![Endpoint {
-                registry: registry.to_owned(),
-                repository: repository.to_owned(),
-                insecure: false,
-                mirror: None,
-            }]);
+            let found = self.hosts.endpoints(registry, repository)?;
+            return Ok(found.unwrap_or_else(|| vec![Endpoint::plain(registry, repository)]));
         };
         if table.blocked {
             return Err(Error::Blocked { prefix: table.prefix.clone(), path: path.clone() });
@@ -267,12 +283,9 @@ fn endpoint(
     path: &Path,
 ) -> Result<Endpoint, Error> {
     match name.split_once('/') {
-        Some((registry, repository)) if !registry.is_empty() && !repository.is_empty() => Ok(Endpoint {
-            registry: registry.to_owned(),
-            repository: repository.to_owned(),
-            insecure,
-            mirror,
-        }),
+        Some((registry, repository)) if !registry.is_empty() && !repository.is_empty() => {
+            Ok(Endpoint { insecure, mirror, ..Endpoint::plain(registry, repository) })
+        }
         _ => Err(file_error(path, format!("\"{name}\": a rewrite that leaves no registry or no repository"))),
     }
 }

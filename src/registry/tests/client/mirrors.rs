@@ -114,3 +114,41 @@ fn mistakes_in_configuration_are_told_before_anything_is_asked() {
     let home = Home { variables: vec![("HTTPS_PROXY".into(), "ftp://u:secret@x".into())], ..Home::new() };
     assert_eq!(home.try_client().err().unwrap().to_string(), "HTTPS_PROXY: not a proxy's URL");
 }
+
+#[test]
+fn hosts_of_containerd_are_mirrors_that_are_told_the_namespace() {
+    let test = "hosts_of_containerd_are_mirrors_that_are_told_the_namespace";
+    let Some(registry) = Registry::plain(test) else { return };
+    let layer = bytes(1000);
+    let digest = push_image(&Home::new().repository(&registry.host, "cache/team/app"), "v1", &layer);
+    let by_digest = Server::start(|_| Reply::new(404, ""));
+    let behind = registry.host.clone();
+    let mirror = Server::start(move |heard| forward(&behind, heard));
+    let home = Home::new();
+    home.write(
+        "etc/containerd/certs.d/registry.example/hosts.toml",
+        format!(
+            "server = 'http://{}'\n[host.'http://{}']\ncapabilities = ['pull']\n\
+             [host.'http://{}/v2/cache']\noverride_path = true\n",
+            registry.host,
+            by_digest.host(),
+            mirror.host()
+        ),
+    );
+    let repository = home.repository("registry.example", "team/app");
+    assert_eq!(repository.manifest("v1").unwrap().digest, digest);
+    assert_eq!(by_digest.count("GET", "/manifests/"), 0);
+    assert_eq!(mirror.count("GET", "/v2/cache/team/app/manifests/v1?ns=registry.example"), 1);
+    repository.manifest(digest.as_str()).unwrap();
+    let asked = format!("/v2/team/app/manifests/{digest}?ns=registry.example");
+    assert_eq!(by_digest.count("GET", &asked), 1);
+    assert_eq!(read(&repository, &layer).unwrap(), layer);
+    // registries.conf comes first; what it does not name still goes by the other file.
+    home.write(
+        "etc/containers/registries.conf",
+        format!("[[registry]]\nprefix = 'registry.example'\nlocation = '{}/cache'\n", registry.host),
+    );
+    let before = mirror.count("GET", "");
+    assert_eq!(home.repository("registry.example", "team/app").manifest("v1").unwrap().digest, digest);
+    assert_eq!(mirror.count("GET", ""), before);
+}
