@@ -303,3 +303,19 @@ fn container_without_new_namespaces_but_mount() {
         skip!("the tests themselves are PID 1 of their namespace");
     }
 }
+
+#[test]
+fn clocks_are_set_beside_a_user_namespace_that_is_joined() {
+    needs_runc!(2, "time namespaces");
+    let mut first = Container::idle();
+    first.bundle.user_namespace(100_000, 65536);
+    first.run_detached();
+    let mut second = Container::new();
+    let path = format!("/proc/{}/ns/user", first.init().pid());
+    second.bundle.user_namespace(100_000, 65536).namespace("user", Some(&path)).namespace("time", None);
+    second.bundle.set("linux/timeOffsets", json!({ "monotonic": { "secs": 7, "nanosecs": 0 } }));
+    second.bundle.remove("linux/uidMappings").remove("linux/gidMappings");
+    let report = second.seen("timens");
+    let monotonic: Vec<&str> = report["timens"][0].as_str().unwrap().split_whitespace().collect();
+    assert_eq!(monotonic, ["monotonic", "7", "0"], "{report}");
+}

@@ -316,7 +316,7 @@ fn read_ids(pipe: &OwnedFd, count: usize) -> Result<Vec<MountId>, Failed> {
 }
 
 /// The mounts of this process's namespace, by the host's procfs.
-fn mountinfo(proc: BorrowedFd<'_>) -> Result<String, Errno> {
+fn mountinfo(proc: &HostProc) -> Result<String, Errno> {
     let file = rustix::fs::openat(proc, "self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     let mut bytes = Vec::new();
     std::fs::File::from(file)
