@@ -20,7 +20,7 @@ fn limit_files() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(64), maximum }).unwrap();
 }
 
-const DEPTH: usize = 1500;
+const DEPTH: usize = 400;
 
 /// As a shell in a container does it: `mkdir d && cd d`, deeper than a path can say.
 fn dig(at: &Path, depth: usize) {
