@@ -96,6 +96,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let wanted = Wanted::new(words, Policy::Always)?;
     let store = setup::store(globals)?;
     let image = pull(&store, &wanted)?;
+    store::seal(&store.unsealed(&image)).map_err(full_disk)?;
     if let Some(path) = cli::value::<std::path::PathBuf>(words, "digestfile") {
         let text = image.manifest.to_string();
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;

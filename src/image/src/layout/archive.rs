@@ -99,9 +99,21 @@ impl Read for Part {
 }
 
 fn unnamed(directory: &Path) -> Result<File, Error> {
-    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    let file = rustix::fs::open(directory, flags, Mode::RUSR | Mode::WUSR);
-    file.map(File::from).map_err(Error::call("open", directory))
+    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    match rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
+        // Not every file system has files without a name.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+            let path = directory.join(format!(".creel-{}.spool", std::process::id()));
+            let fd = rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode)
+                .map_err(Error::call("open", &path))?;
+            match rustix::fs::unlink(&path) {
+                // A store's `tmp/` may have been cleaned meanwhile.
+                Ok(()) | Err(Errno::NOENT) => Ok(fd.into()),
+                Err(errno) => Err(Error::call("unlink", &path)(errno)),
+            }
+        }
+        opened => opened.map(File::from).map_err(Error::call("open", directory)),
+    }
 }
 
 type Members = HashMap<Vec<u8>, Member>;

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::kept::{Kind, Record, file_name};
+use super::kept::{Kind, Record, file_name, seal};
 use super::place::{self, Aside};
 use super::{Error, Snapshot, Store};
 use crate::config::{ConfigError, ImageConfig, chain_ids};
@@ -68,7 +68,8 @@ impl Store {
         self.root.join("refs").join(name.hex()).with_extension("json")
     }
 
-    /// Writes an image whose layers are in the store, makes the patches that they need, and seals all.
+    /// Writes an image whose layers are in the store, and makes the patches that they need. Until they are sealed
+    /// ([`Store::unsealed`], [`super::seal`]), all of that is whole as long as the machine runs.
     pub fn add_image(&self, digest: &Digest, manifest: &[u8], config: &[u8]) -> Result<Image, Error> {
         let Document::Manifest(document) = manifest::parse(manifest, None)? else {
             return Err(Error::Manifest(manifest::ManifestError::UnknownType("an index".to_string())));
@@ -88,7 +89,6 @@ impl Store {
         self.put_small_blob(&image.config, config)?;
         self.put_small_blob(digest, manifest)?;
         self.write_json(&self.image_path(digest), &image)?;
-        self.seal_paths(&self.kept_of(&image))?;
         Ok(image)
     }
 
@@ -111,7 +111,7 @@ impl Store {
             };
             let image = Image { lowers: stacked.below, root_from: stacked.root_from, ..image };
             self.write_json(&self.image_path(&image.manifest), &image)?;
-            self.seal_paths(&self.kept_of(&image))?;
+            seal(&self.unsealed(&image))?;
         }
         Ok(())
     }
@@ -126,9 +126,10 @@ impl Store {
         Ok(images)
     }
 
-    /// The kept directories of an image, to be sealed.
-    fn kept_of(&self, image: &Image) -> Vec<PathBuf> {
-        image.lowers.iter().filter_map(|lower| self.root.join(lower).parent().map(PathBuf::from)).collect()
+    /// The directories of an image that are to be sealed yet.
+    pub fn unsealed(&self, image: &Image) -> Vec<PathBuf> {
+        let kept = image.lowers.iter().filter_map(|lower| self.root.join(lower).parent().map(PathBuf::from));
+        self.without_seal(kept)
     }
 
     /// Stacks an image's layers. `patch` is asked, for a layer that takes something from what is below it, for the

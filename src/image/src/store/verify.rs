@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::images::Image;
-use super::kept::{Kind, Record, file_name};
+use super::kept::{Kind, Record, file_name, seal};
 use super::place::{self, Aside};
 use super::prune::CONTAINER_IMAGE;
 use super::{Error, Slot, Store};
@@ -111,7 +111,7 @@ impl Store {
                 place::discard(&self.root().join("tmp"), &kept)?;
                 let record = Record::new(self, unpacked.bytes, &unpacked.applied);
                 self.keep(aside, Kind::Snapshot, diff_id, &record)?;
-                self.seal_paths(&[kept])?;
+                seal(&[kept])?;
                 // The lowest layer's own lock is that of its patch.
                 drop(slot);
                 self.stack_again(diff_id)?;
