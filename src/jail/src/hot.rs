@@ -119,8 +119,7 @@ pub fn remove_mounts(target: Target<'_>, ids: &[MountId]) -> Result<(), Failed> 
     let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Failed::host("open(/dev/null)", errno))?;
     inside(target, None, &mut InitResources::default(), &null, &mut |root, _, proc| {
-        let mountinfo =
-            mountinfo(proc.as_fd()).step(Phase::Mounts, 0, || "read(/proc/self/mountinfo)".into())?;
+        let mountinfo = mountinfo(proc).step(Phase::Mounts, 0, || "read(/proc/self/mountinfo)".into())?;
         // All are found before the first is removed.
         let mut found = Vec::with_capacity(ids.len());
         for (i, id) in ids.iter().enumerate() {
