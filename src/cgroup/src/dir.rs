@@ -2,9 +2,10 @@
 //! write, one close per value, all below the directory's fd.
 
 use std::ffi::CString;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 
@@ -62,18 +63,17 @@ pub(crate) fn read_at_start(file: impl AsFd) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)
 }
 
-/// Names of the child cgroups.
+/// Names of the directories in one: of the child cgroups.
 pub(crate) fn children(dir: impl AsFd) -> Result<Vec<CString>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let listing = rustix::fs::openat(dir, ".", flags, Mode::empty())?;
+    let mut space = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(listing, &mut space);
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(listing)? {
+    while let Some(entry) = entries.next() {
         let entry = entry?;
-        if entry.file_type() != rustix::fs::FileType::Directory {
-            continue;
-        }
         let name = entry.file_name();
-        if name != c"." && name != c".." {
+        if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
             names.push(name.to_owned());
         }
     }

@@ -260,9 +260,11 @@ pub fn make<'a>(
     tracing::debug!("nsexec container setup: clone init with its namespaces");
     let mut child = creel_jail::spawn(setup)?;
     cgroup.settle()?;
-    if let (Some(group), Some(rdt), Some(root)) = (&state.resctrl, rdt, resctrl::root()) {
+    if let (Some(group), Some(rdt)) = (&state.resctrl, rdt) {
         group.add(child.pid())?;
-        group.limit(&root, rdt)?;
+        if let Some(root) = resctrl::root() {
+            group.limit(&root, rdt)?;
+        }
     }
     tracing::debug!("child process in init(): pid {}", child.pid());
     let agent = Agent::new(&state);

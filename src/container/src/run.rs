@@ -48,7 +48,7 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     let code = waiter.wait();
     if !keep {
         match dir.lock() {
-            Ok(()) => delete::destroy(&Container::load(dir)?)?,
+            Ok(()) => delete::destroy(&Container { dir, state, init: Some(init) })?,
             // Somebody else was faster.
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),
