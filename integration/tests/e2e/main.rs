@@ -29,6 +29,7 @@ mod paths;
 mod pause;
 mod process;
 mod ps;
+mod rootless;
 mod seccomp;
 mod security;
 mod stdio;
