@@ -30,6 +30,24 @@ fn writes_of_a_container_are_gone_with_it() {
 }
 
 #[test]
+fn layers_outlast_the_machine_though_no_run_waits_for_that() {
+    needs_images!();
+    let images = Images::new();
+    let is_sealed = || {
+        let layers = images.stored("snapshots");
+        assert_eq!(layers.len(), 1);
+        images.store("snapshots").join(&layers[0]).join("sealed").exists()
+    };
+    images.run(&["-q"], &images.oci("a"), &[]).output().exits(3);
+    wait::until("the layer is sealed", is_sealed);
+    images.assert_clean();
+    std::fs::remove_file(images.store("snapshots").join(&images.stored("snapshots")[0]).join("sealed"))
+        .unwrap();
+    images.creel(&["pull", "-q", &images.oci("a")]).output().ok();
+    assert!(is_sealed());
+}
+
+#[test]
 fn layers_are_stacked_and_shared() {
     needs_images!();
     let images = Images::new();

@@ -244,9 +244,12 @@ fn fetch(words: &ArgMatches) -> Result<()> {
     let directory = cli::value::<PathBuf>(words, "output").unwrap_or_else(|| ".".into());
     std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
     let files = chosen.manifest.layers.iter().filter(|layer| layer.media_type != media_type::OCI_EMPTY);
-    let mut planned = Vec::new();
+    let mut planned: Vec<(&Descriptor, PathBuf)> = Vec::new();
     for layer in files {
         let path = directory.join(file_name(layer)?);
+        if planned.iter().any(|(_, other)| *other == path) {
+            bail!("{name}: two files of the artifact are called {:?}", path.file_name().unwrap_or_default());
+        }
         if path.symlink_metadata().is_ok() && !cli::flag(words, "force") {
             bail!(
                 "{}: is there already; --force replaces it, --output names another directory",

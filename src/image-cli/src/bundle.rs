@@ -13,8 +13,8 @@ use creel_image_lib::choose::choose;
 use creel_image_lib::config::ImageConfig;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::Digest;
+use creel_image_lib::root::Root;
 use creel_image_lib::runtime_config::{self, Databases, IdMaps, IdRange, Run, runtime_config};
-use creel_image_lib::stack::Merged;
 use creel_image_lib::unpack::{Expected, Limits, Tree, remove_all, unpack_layer};
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use serde_json::{Value, json};
@@ -24,9 +24,6 @@ use crate::progress::{LayerProgress, PULL, Progress};
 use crate::pull::{self, check_suits};
 use crate::run::user_namespace;
 use crate::{cli, names, output, setup};
-
-/// What passwd(5) and group(5) of an image may be long.
-const MAX_DATABASE: u64 = 1 << 20;
 
 /// `creel unpack`
 pub fn command(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -83,11 +80,10 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     setup::check_room(spool, size, "free some space or name another place")?;
     let rootfs = into.join("rootfs");
     rustix::fs::mkdir(&rootfs, Mode::from_raw_mode(0o755)).with_context(|| rootfs.display().to_string())?;
-    let open = || {
-        rustix::fs::open(&rootfs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .with_context(|| rootfs.display().to_string())
-    };
-    let mut tree = Tree::new(open()?, user_namespace::here()?.flat())?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened =
+        rustix::fs::open(&rootfs, flags, Mode::empty()).with_context(|| rootfs.display().to_string())?;
+    let mut tree = Tree::new(opened, user_namespace::here()?.flat())?;
     let mut jobs = Vec::new();
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         jobs.push((descriptor, diff_id, progress.layer(descriptor)));
@@ -105,7 +101,7 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     for skipped in tree.finish()? {
         output::warning(&format!("{}: {}", skipped.path, skipped.why));
     }
-    let users = users(&Merged::new(vec![open()?]))?;
+    let users = Root::open(&rootfs)?.users()?;
     let mut run = Run::default();
     if config.config.entrypoint.is_empty() && config.config.cmd.is_empty() {
         // A bundle is there to be edited; a config.json without a command is none.
@@ -142,12 +138,4 @@ fn convert(image: &ImageConfig, mut run: Run, users: &Databases) -> Result<Value
     value["linux"]["uidMappings"] = map(uid.as_raw());
     value["linux"]["gidMappings"] = map(gid.as_raw());
     Ok(value)
-}
-
-fn users(root: &Merged) -> Result<Databases> {
-    let read = |path: &str| -> Result<String> {
-        let bytes = root.read_file(path.as_bytes(), MAX_DATABASE)?;
-        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
-    };
-    Ok(Databases { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
 }

@@ -135,7 +135,7 @@ pub fn tags(words: &ArgMatches) -> Result<()> {
         bail!("{text}: only repositories of registries have tags");
     };
     let tags = access::client(words)?.repository(&reference)?.tags()?;
-    output::write(&tags.iter().map(|tag| format!("{tag}\n")).collect::<String>())
+    output::write(&tags.iter().map(|tag| output::plain(tag) + "\n").collect::<String>())
 }
 
 /// `creel inspect`

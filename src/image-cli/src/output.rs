@@ -17,7 +17,12 @@ pub fn best_effort(text: &str) {
 
 /// One line on standard error, in one call, so that lines of concurrent commands do not mix.
 pub fn line(text: &str) {
-    drop(std::io::stderr().write_all(format!("{text}\n").as_bytes()));
+    drop(std::io::stderr().write_all(format!("{}\n", plain(text)).as_bytes()));
+}
+
+/// A text without what moves a terminal's cursor: names in images and registries are anybody's.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// The error that ends a command.
@@ -33,12 +38,13 @@ pub fn warning(text: &str) {
 /// Rows under a heading, columns three spaces apart.
 pub fn table<const N: usize>(heading: [&str; N], rows: &[[String; N]]) -> String {
     let heading = heading.map(str::to_owned);
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
     let width = |column: usize| {
         rows.iter().chain([&heading]).map(|row| row[column].chars().count()).max().unwrap_or(0)
     };
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();
-    for row in std::iter::once(&heading).chain(rows) {
+    for row in std::iter::once(&heading).chain(&rows) {
         let cells: Vec<String> =
             row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("   ").trim_end());
@@ -79,6 +85,11 @@ mod tests {
         ] {
             assert_eq!(size(bytes), text);
         }
+    }
+
+    #[test]
+    fn nothing_moves_the_cursor() {
+        assert_eq!(plain("a\x1b[2Jb\r\u{9b}ü"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}ü");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::{Digest, Verified};
 use creel_image_lib::platform::Platform;
 use creel_image_lib::reference::Source;
-use creel_image_lib::store::{Blob, Image, Layer, Partial, Slot, Store};
+use creel_image_lib::store::{Blob, Image, Layer, Partial, Slot, Store, seal};
 use creel_image_lib::unpack::Limits;
 
 use crate::origin::{self, Origin, Target};
@@ -93,6 +93,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let wanted = Wanted::new(words, Policy::Always)?;
     let store = setup::store(globals)?;
     let image = pull(&store, &wanted)?;
+    seal(&store.unsealed(&image)).map_err(full_disk)?;
     if let Some(path) = cli::value::<std::path::PathBuf>(words, "digestfile") {
         let text = image.manifest.to_string();
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;

@@ -8,6 +8,7 @@ mod command;
 mod flags;
 mod mounts;
 pub mod network;
+pub mod sealing;
 pub mod user_namespace;
 
 use std::fmt;
@@ -18,7 +19,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Error, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::config::ImageConfig;
-use creel_image_lib::mount::{Writes, make_directory};
+use creel_image_lib::mount::Writes;
+use creel_image_lib::root::Root;
 use creel_image_lib::runtime_config::{Databases, Network, Run, Volumes, runtime_config, volumes};
 use creel_image_lib::store::{Container, Places};
 use serde_json::Value;
@@ -88,6 +90,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         bail!("the name {:?} is in use; \"creel delete {}\" frees it", options.id, options.id);
     }
     let image = pull::pull(&store, &wanted)?;
+    sealing::begin(&store.unsealed(&image))?;
     let mut made = Made::new(&store, &options.id, &image, Places { bundle, state })?;
     flags::names(words, &options.id, &mut run);
     run.within = user_namespace::maps()?;
@@ -99,15 +102,15 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         network::start_pasta(&bundle)?;
     }
     made.mount(if options.keep { Writes::Durable } else { Writes::Volatile })?;
-    let of_image = store.config(&image)?;
+    let (of_image, root) = (store.config(&image)?, Root::open(made.container.rootfs())?);
     if run.volumes == Volumes::InRootfs {
         // They need not be in a layer.
         for path in volumes(&of_image, &run) {
-            make_directory(made.container.rootfs(), Path::new(&path)).context("volume of the image")?;
+            root.make_directory(Path::new(&path)).context("volume of the image")?;
         }
     }
-    let config = write_bundle(&of_image, &store.users(&image)?, &made.container, &run)?;
-    command::check(made.container.rootfs(), &config, &run)?;
+    let config = write_bundle(&of_image, &root.users()?, &made.container, &run)?;
+    command::check(&root, &config, &run)?;
     let mut call = Command::new(runtime);
     call.args(cli::values(globals, "runtime-arg"))
         .arg("--root")

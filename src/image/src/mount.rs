@@ -8,9 +8,9 @@ pub(crate) mod flat;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, fsconfig_create,
@@ -164,28 +164,6 @@ impl Overlay<'_> {
             _ => Ok(()),
         }
     }
-}
-
-/// Makes a directory of a mounted root and those above it, links followed as a process in it would.
-pub fn make_directory(root: &Path, path: &Path) -> Result<(), Error> {
-    let failed = |call| Error::call(call, path.display());
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(root, flags | OFlags::NOFOLLOW, Mode::empty()).map_err(failed("open"))?;
-    let mut above = root.try_clone().map_err(|_| failed("dup")(Errno::MFILE))?;
-    let mut so_far = PathBuf::new();
-    for part in path.components() {
-        let Component::Normal(name) = part else { continue };
-        so_far.push(name);
-        let open = || rustix::fs::openat2(&root, &so_far, flags, Mode::empty(), ResolveFlags::IN_ROOT);
-        above = match open() {
-            Err(Errno::NOENT) => {
-                rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755)).map_err(failed("mkdirat"))?;
-                open().map_err(failed("openat2"))?
-            }
-            found => found.map_err(failed("openat2"))?,
-        };
-    }
-    Ok(())
 }
 
 /// Sets a path as it is, or by an open fd when it is too long.

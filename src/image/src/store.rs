@@ -20,7 +20,8 @@
 //!
 //! After a power loss the kernel may have kept a rename and lost the data. So a snapshot counts only if it was
 //! made since the machine was started (its record has the boot id) or if it is sealed: `sealed` is made after
-//! a syncfs(2) that came after the rename. One syncfs seals all layers of an image.
+//! a syncfs(2) that came after the rename. One syncfs seals all layers of an image; nothing has to wait for it
+//! (docs/design/0016).
 
 mod blobs;
 mod containers;
@@ -42,7 +43,7 @@ use serde::{Deserialize, Serialize};
 pub use containers::{Container, Places, remove};
 pub use error::Error;
 pub use images::{Image, Named};
-pub use kept::Record;
+pub use kept::{Record, seal};
 pub use partial::{Partial, Resumed};
 pub use prune::Pruned;
 pub use snapshots::{Blob, Layer, Slot, Snapshot};

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{Blob, Error, open_file, read_bounded};
 use crate::tar::{Kind, Reader};
@@ -93,13 +94,30 @@ impl Read for Part {
 
 /// Writes a stream, decompressed, to a file without a name.
 fn spooled(source: impl Read, spool: &Path) -> Result<File, Error> {
-    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    let file = rustix::fs::open(spool, flags, Mode::RUSR | Mode::WUSR).map_err(Error::call("open", spool))?;
-    let mut file = File::from(file);
+    let mut file = unnamed(spool)?;
     let mut plain = Decompressor::new(source).map_err(Error::Unpack)?;
     io::copy(&mut plain, &mut file).map_err(Error::Read)?;
     file.rewind().map_err(Error::Read)?;
     Ok(file)
+}
+
+fn unnamed(directory: &Path) -> Result<File, Error> {
+    let (flags, mode) = (OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
+    match rustix::fs::open(directory, flags | OFlags::TMPFILE, mode) {
+        Ok(fd) => Ok(fd.into()),
+        // Not every file system has files without a name.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR) => {
+            let path = directory.join(format!(".creel-{}.spool", std::process::id()));
+            let fd = rustix::fs::open(&path, flags | OFlags::CREATE | OFlags::EXCL, mode)
+                .map_err(Error::call("open", &path))?;
+            match rustix::fs::unlink(&path) {
+                // A store's `tmp/` may have been cleaned meanwhile.
+                Ok(()) | Err(Errno::NOENT) => Ok(fd.into()),
+                Err(errno) => Err(Error::call("unlink", &path)(errno)),
+            }
+        }
+        Err(errno) => Err(Error::call("open", directory)(errno)),
+    }
 }
 
 fn index(file: &File) -> Result<HashMap<Vec<u8>, Member>, Error> {

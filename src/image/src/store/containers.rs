@@ -9,7 +9,6 @@ use super::place::{self, Aside};
 use super::prune::CONTAINER_IMAGE;
 use super::{Error, Image, Store};
 use crate::mount::{Overlay, Writes, flat};
-use crate::runtime_config::Databases;
 use crate::stack::{Merged, open_root};
 use crate::unpack::{Owners, copy_attributes};
 
@@ -42,9 +41,6 @@ pub struct Container {
     user_xattrs: bool,
     owners: Owners,
 }
-
-/// What /etc/passwd and /etc/group may be long.
-const MAX_DATABASE: u64 = 1 << 20;
 
 fn check_id(id: &str) -> Result<(), Error> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
@@ -113,22 +109,6 @@ impl Store {
     /// Removes what a container wrote.
     pub fn remove_container(&self, container: &Container) -> Result<(), Error> {
         remove(&self.root, &container.path)
-    }
-
-    /// What the image says about users, read without a mount.
-    pub fn users(&self, image: &Image) -> Result<Databases, Error> {
-        let open = |lower: &PathBuf| {
-            let path = self.root.join(lower);
-            open_root(&path).map_err(Error::call("open", &path))
-        };
-        let merged = Merged::new(image.lowers.iter().map(open).collect::<Result<_, _>>()?);
-        let read = |path: &str| {
-            let text = merged.read_file(path.as_bytes(), MAX_DATABASE);
-            let bad =
-                |error: crate::unpack::Error| Error::Malformed { path: path.into(), why: error.to_string() };
-            text.map(|text| String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()).map_err(bad)
-        };
-        Ok(Databases { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
     }
 }
 

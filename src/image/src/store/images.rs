@@ -64,7 +64,8 @@ impl Store {
         self.root.join("refs").join(name.hex()).with_extension("json")
     }
 
-    /// Writes an image whose layers are in the store, makes the patches that they need, and seals all.
+    /// Writes an image whose layers are in the store, and makes the patches that they need. Until they are sealed
+    /// ([`Store::unsealed`], [`super::seal`]), all of that is whole as long as the machine runs.
     pub fn add_image(&self, digest: &Digest, manifest: &[u8], config: &[u8]) -> Result<Image, Error> {
         let Document::Manifest(document) = manifest::parse(manifest, None)? else {
             return Err(Error::Manifest(manifest::ManifestError::UnknownType("an index".to_string())));
@@ -82,13 +83,13 @@ impl Store {
         self.put_small_blob(&image.config, config)?;
         self.put_small_blob(digest, manifest)?;
         self.write_json(&self.image_path(digest), &image)?;
-        self.seal_paths(&self.kept_of(&image))?;
         Ok(image)
     }
 
-    /// The kept directories of an image, to be sealed.
-    fn kept_of(&self, image: &Image) -> Vec<PathBuf> {
-        image.lowers.iter().filter_map(|lower| self.root.join(lower).parent().map(PathBuf::from)).collect()
+    /// The directories of an image that are to be sealed yet.
+    pub fn unsealed(&self, image: &Image) -> Vec<PathBuf> {
+        let kept = image.lowers.iter().filter_map(|lower| self.root.join(lower).parent().map(PathBuf::from));
+        self.without_seal(kept)
     }
 
     fn stack(&self, config: &ImageConfig) -> Result<Stacked, Error> {

@@ -104,7 +104,8 @@ pub(super) fn clean(tmp: &Path) -> Result<(), Error> {
     for name in names_in(dir.as_fd()).map_err(Error::call("getdents64", tmp))? {
         let path = tmp.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
         match lock_directory(&path, FlockOperation::NonBlockingLockExclusive) {
-            Ok(_held) => {
+            // The lock is held to the end of the match. A file was about to lose its name (crate::layout).
+            Ok(_) | Err(Errno::NOTDIR) => {
                 remove_all(dir.as_fd(), &name).map_err(Error::call("unlink", &path))?;
             }
             // Its maker lives, or it is gone by now.

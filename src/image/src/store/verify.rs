@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::images::Image;
-use super::kept::{Kind, Record};
+use super::kept::{Kind, Record, seal};
 use super::place::{self, Aside};
 use super::prune::CONTAINER_IMAGE;
 use super::{Error, Slot, Store};
@@ -110,7 +110,7 @@ impl Store {
         place::discard(&self.root().join("tmp"), &kept)?;
         let record = Record::new(self, unpacked.bytes, &unpacked.applied);
         self.keep(aside, Kind::Snapshot, diff_id, &record)?;
-        self.seal_paths(&[kept])?;
+        seal(&[kept])?;
         drop(slot);
         Ok(Checked::Repaired(comparison.told))
     }
