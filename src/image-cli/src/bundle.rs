@@ -16,9 +16,11 @@ use creel_image_lib::digest::Digest;
 use creel_image_lib::root::Root;
 use creel_image_lib::runtime_config::{self, Databases, IdMaps, IdRange, Run, runtime_config};
 use creel_image_lib::unpack::{Expected, Limits, Tree, remove_all, unpack_layer};
+use creel_image_lib::volume;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use serde_json::{Value, json};
 
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin};
 use crate::progress::{LayerProgress, PULL, Progress};
 use crate::pull::{self, check_suits};
@@ -80,14 +82,16 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     setup::check_room(spool, size, "free some space or name another place")?;
     let rootfs = into.join("rootfs");
     rustix::fs::mkdir(&rootfs, Mode::from_raw_mode(0o755)).with_context(|| rootfs.display().to_string())?;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened =
-        rustix::fs::open(&rootfs, flags, Mode::empty()).with_context(|| rootfs.display().to_string())?;
-    let mut tree = Tree::new(opened, user_namespace::here()?.flat())?;
+    let open = || {
+        rustix::fs::open(&rootfs, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .with_context(|| rootfs.display().to_string())
+    };
+    let mut tree = Tree::new(open()?, user_namespace::here()?.flat())?;
     let mut jobs = Vec::new();
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         jobs.push((descriptor, diff_id, progress.layer(descriptor)));
     }
+    let mut left_out = LeftOut::default();
     let mut apply = |(descriptor, diff_id, layer): (&Descriptor, &Digest, LayerProgress)| -> Result<u64> {
         let digest = descriptor.digest()?;
         let from = || format!("{name}: layer {}", digest.short());
@@ -95,11 +99,15 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
         let expected = Expected { digest: &digest, size: descriptor.size, diff_id };
         let unpacked = unpack_layer(source, expected, &Limits::default(), &mut tree).with_context(from)?;
         layer.done();
+        left_out.add(unpacked.applied.skipped_count, unpacked.applied.skipped);
         Ok(unpacked.bytes)
     };
     let bytes: u64 = progress.during(|| jobs.into_iter().map(&mut apply).sum::<Result<u64>>())?;
-    for skipped in tree.finish()? {
-        output::warning(&format!("{}: {}", skipped.path, skipped.why));
+    let (first, count) = tree.finish()?;
+    left_out.add(count, first);
+    left_out.warn(&name);
+    for place in runtime_config::volumes(&config, &Run::default()) {
+        volume::make_place(open()?, &place).with_context(|| format!("{name}: volume {place}"))?;
     }
     let users = Root::open(&rootfs)?.users()?;
     let mut run = Run::default();

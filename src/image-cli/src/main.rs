@@ -16,6 +16,7 @@ mod container;
 mod copy;
 mod destination;
 mod images;
+mod left_out;
 mod login;
 mod names;
 mod origin;

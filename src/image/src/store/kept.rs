@@ -33,6 +33,9 @@ pub struct Record {
     pub root_opaque: bool,
     /// What was left out, path and reason; the first ones.
     pub skipped: Vec<(String, String)>,
+    /// How many were left out.
+    #[serde(default)]
+    pub skipped_count: u64,
     /// Whether there is nothing in it, so that it need not be stacked.
     pub(super) empty: bool,
 }
@@ -48,6 +51,7 @@ impl Record {
             root_stated: applied.root_stated,
             root_opaque: applied.root_opaque,
             skipped: skipped.collect(),
+            skipped_count: applied.skipped_count,
             empty: false,
         }
     }
