@@ -48,6 +48,9 @@ pub struct Named {
     pub pulled: u64,
 }
 
+/// Gives the patch above a layer, of a chain id, on what is below it; none where there is nothing in it.
+type MakePatch<'a> = dyn FnMut(&Snapshot, &Digest, &[PathBuf]) -> Result<Option<PathBuf>, Error> + 'a;
+
 /// One layer of an image with what was made of it.
 pub(super) struct Stacked {
     below: Vec<PathBuf>,
@@ -131,11 +134,7 @@ impl Store {
 
     /// Stacks an image's layers. `patch` is asked, for a layer that takes something from what is below it, for the
     /// patch that comes above it.
-    pub(super) fn stack(
-        &self,
-        diff_ids: &[Digest],
-        patch: &mut dyn FnMut(&Snapshot, &Digest, &[PathBuf]) -> Result<Option<PathBuf>, Error>,
-    ) -> Result<Stacked, Error> {
+    pub(super) fn stack(&self, diff_ids: &[Digest], patch: &mut MakePatch<'_>) -> Result<Stacked, Error> {
         let mut stacked = Stacked { below: Vec::new(), root_from: None, bytes: 0 };
         for (diff_id, chain_id) in diff_ids.iter().zip(chain_ids(diff_ids)) {
             let snapshot = self.snapshot(diff_id)?.ok_or_else(|| Error::NoLayer(diff_id.clone()))?;

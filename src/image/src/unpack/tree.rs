@@ -363,7 +363,7 @@ impl Tree {
     fn make_parents(&mut self, parts: &[&[u8]]) -> Result<OwnedFd, Error> {
         let whole = parts.join(&b'/');
         let mut todo: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
-        let mut way = self.from_root()?;
+        let mut way = self.at_root()?;
         let mut names: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
         while let Some(part) = todo.pop() {
@@ -404,7 +404,7 @@ impl Tree {
                         let target = target.as_bytes();
                         names.pop();
                         if target.starts_with(b"/") {
-                            way = self.from_root()?;
+                            way = self.at_root()?;
                             names.clear();
                         }
                         todo.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
@@ -420,7 +420,7 @@ impl Tree {
         Ok(way.into_dir())
     }
 
-    fn from_root(&self) -> Result<Descent, Error> {
+    fn at_root(&self) -> Result<Descent, Error> {
         let root = self.root.try_clone().map_err(|_| Error::Interrupted)?;
         Ok(Descent::new(root, OFlags::PATH))
     }
