@@ -3,8 +3,10 @@
 #
 # SUITE is runc's tree at a release, with `make test-binaries` done and the images that
 # tests/integration/get-images.sh names in place; RUNTIME defaults to the built creel. Needs root,
-# bats 1.8, jq, gawk and go in PATH. The TAP of every file stays in $LOGS (default: a new directory).
-# Prints passed, failed and skipped by file, then the failed tests by name; ends 1 if any failed.
+# bats 1.8, jq, gawk and go in PATH; for checkpoint.bats a CRIU that fits the kernel. Some tests wait for
+# orphans to be reaped: where process 1 is slow at that, run this under `tini -s`. The TAP of every file
+# stays in $LOGS (default: a new directory). Prints passed, failed and skipped by file, then the failed
+# tests by name; ends 1 if any failed.
 set -euo pipefail
 
 suite=$(realpath "${1:?the directory of the suite}")
@@ -20,12 +22,16 @@ cd "$suite/tests/integration"
 # which tests of `--tty` need, whatever this runs under. BATS_TEST_TIMEOUT is of no use here: its
 # watchdog is a child of the test, and tests that `wait` for their children wait for it. An end of
 # file on script's standard input would show as a character of the terminal: the pipe has none.
-pipe=$(mktemp -u)
+scratch=$(mktemp -d)
+trap 'rm -r "$scratch"' EXIT
+pipe=$scratch/pipe
 mkfifo "$pipe"
-trap 'rm -f "$pipe"' EXIT
+# As it is installed in runc's place: `-h` and `--version` tell the name.
+chmod 755 "$scratch"
+ln -s "$runtime" "$scratch/runc"
 for file; do
     log=$logs/${file%.bats}.tap
-    RUNC=$runtime timeout "${TIMEOUT:-900}" unshare -m --propagation private setsid -w \
+    RUNC=$scratch/runc timeout "${TIMEOUT:-900}" unshare -m --propagation private setsid -w \
         script -qec "bats --tap $(printf %q "$file")" "$log.raw" <>"$pipe" >/dev/null || true
     tr -d '\r' <"$log.raw" >"$log" && rm "$log.raw"
 done

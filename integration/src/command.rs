@@ -186,11 +186,10 @@ impl Running {
     /// # Panics
     /// When that takes longer than its deadline; it is killed then.
     pub fn output(mut self) -> Output {
-        let pid = Pid::from_child(&self.child);
-        let in_time = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => wait::readable(&pidfd, self.deadline),
-            // Reaped by has_exited.
-            Err(_) => true,
+        // Once it is reaped, its number may be another's.
+        let in_time = self.has_exited() || {
+            let pid = Pid::from_child(&self.child);
+            wait::readable(pidfd_open(pid, PidfdFlags::empty()).unwrap(), self.deadline)
         };
         if !in_time {
             self.child.kill().unwrap();

@@ -26,7 +26,9 @@ fn path() -> String {
 fn usable() -> &'static Result<(), String> {
     static USABLE: OnceLock<Result<(), String>> = OnceLock::new();
     USABLE.get_or_init(|| {
-        let check = Command::new("criu").arg("check").env("PATH", path()).output();
+        // By a configuration file of the machine it may leave a log where it is.
+        let check =
+            Command::new("criu").arg("check").env("PATH", path()).current_dir(std::env::temp_dir()).output();
         let check = check.map_err(|error| format!("no CRIU: {error}"))?;
         if !check.status.success() {
             let said = String::from_utf8_lossy(&check.stderr).into_owned();
@@ -207,6 +209,9 @@ fn images_of_one_runtime_are_restored_by_the_other() {
         skip!("creel beside runc");
     }
     let Some(runc) = Runtime::runc() else { skip!("no runc") };
+    if !runc.has_runc(2) {
+        skip!("--manage-cgroups-mode ignore came with runc 1.2");
+    }
     for (saves, restores) in
         [(runc.clone(), Runtime::under_test().clone()), (Runtime::under_test().clone(), runc)]
     {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use creel_integration::wait::{self, Process};
-use creel_integration::{Container, is_creel, needs_runc};
+use creel_integration::{Container, is_creel, needs_runc, skip};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] =
@@ -260,4 +260,38 @@ fn hooks_get_no_file_descriptors() {
     let text = std::fs::read_to_string(&file).unwrap();
     // stdin, stdout, stderr, the directory that ls lists, and the head "total 0".
     assert!(text.lines().count() <= 5, "{text}");
+}
+
+#[test]
+fn poststart_hook_that_fails_late_does_not_touch_another_container_of_the_same_id() {
+    let mut container = Container::idle();
+    let (at, go) = (container.scratch().join("at"), container.scratch().join("go"));
+    creel_integration::Cmd::new("mkfifo").args([&go]).output().ok();
+    let script = format!("touch {}; cat {}; exit 1", at.display(), go.display());
+    container.bundle.set("hooks/poststart", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    let first = container.call("run", &["--detach"]).spawn();
+    wait::until("the hook runs", || at.exists());
+    container.call("delete", &["--force"]).output().ok();
+    container.bundle.remove("hooks");
+    container.run_detached();
+    std::fs::write(&go, "").unwrap();
+    first.output().exits(1);
+    assert_eq!(container.status(), "running");
+    container.exec(&[], &["true"]).output().ok();
+}
+
+#[test]
+fn delete_by_force_ends_a_hook_that_hangs() {
+    if !is_creel() {
+        skip!("runc deletes under a create");
+    }
+    let mut container = Container::idle();
+    let at = container.scratch().join("at");
+    let script = format!("touch {}; exec sleep 1000", at.display());
+    container.bundle.set("hooks/createRuntime", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    let create = container.call("create", &[]).spawn();
+    wait::until("the hook runs", || at.exists());
+    let delete = container.call("delete", &["--force"]).output().ok();
+    create.output().exits(1).says(&["createRuntime hook #0", "init is gone"]);
+    container.assert_clean(&delete);
 }

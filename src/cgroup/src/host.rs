@@ -96,8 +96,10 @@ impl Host {
         let host = match fs_type(CGROUP_DIR) {
             Some(CGROUP2_SUPER_MAGIC) => Some(Host::only_v2()),
             Some(TMPFS_MAGIC) => {
-                let mut names = dir::children(CWD, CGROUP_DIR).unwrap_or_default();
+                let mut names = dir::open(CGROUP_DIR).and_then(dir::children).unwrap_or_default();
                 names.sort_unstable();
+                let names: Vec<String> =
+                    names.into_iter().filter_map(|name| name.into_string().ok()).collect();
                 Host::from_names(&names, |name| fs_type(&format!("{CGROUP_DIR}/{name}")))
             }
             Some(_) | None => None,

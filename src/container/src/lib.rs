@@ -39,6 +39,7 @@ pub mod resctrl;
 mod restore;
 mod run;
 mod seccomp_agent;
+mod security_modules;
 mod sockets;
 mod start;
 mod state;

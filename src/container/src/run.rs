@@ -6,6 +6,7 @@ use crate::notify::Proxy;
 use crate::protect::protect_own_binary;
 use crate::state::{Container, hook_state};
 use crate::store::StateDir;
+use crate::undo::Undo;
 use crate::{CreateRequest, Error, RunMode, Runtime, delete, start};
 
 /// `run`. The container's exit code, 0 when detached.
@@ -31,7 +32,10 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     // From now on the container can be stopped, deleted and entered by others.
     dir.unlock();
     if !draft.poststart().is_empty() {
-        start::poststart(draft.poststart(), &hook_state(&state, init.pid), init)?;
+        if let Err(error) = start::poststart(draft.poststart(), &hook_state(&state, init.pid), init) {
+            take_back(undo, &dir);
+            return Err(error);
+        }
     }
     undo.keep();
     let RunMode::Foreground { keep, .. } = mode else {
@@ -51,4 +55,17 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
         }
     }
     code
+}
+
+/// Takes a container back that others could get at meanwhile: only under the lock is it known to be the
+/// one that was made here, and not another of the same id.
+fn take_back(undo: Undo<'_>, dir: &StateDir) {
+    match dir.lock() {
+        Ok(()) => drop(undo),
+        Err(Error::NotFound) => undo.keep(),
+        Err(error) => {
+            tracing::warn!("undo: {error}");
+            undo.keep();
+        }
+    }
 }

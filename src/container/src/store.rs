@@ -244,6 +244,8 @@ pub const FILTER: &str = "seccomp.bpf";
 pub const INIT: &str = "init";
 /// The cgroup directories that create was about to make.
 pub const CGROUP: &str = "cgroup.json";
+/// The resctrl groups that create was about to make.
+pub const RESCTRL: &str = "resctrl.json";
 /// What `start` writes into the exec fifo.
 pub const START_WORD: &[u8] = b"0";
 /// The exec fifo.

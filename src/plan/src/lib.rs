@@ -9,6 +9,7 @@
 //! `creel run --dry-run`; the jail crate executes it.
 
 pub mod annotations;
+mod any_case;
 pub mod build;
 pub mod check;
 pub mod facts;
