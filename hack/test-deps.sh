@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs what the groups of tests named need: hack/test-deps.sh unit|e2e|differential|images|engines|gates ...
+# Installs what the groups of tests named need: hack/test-deps.sh unit|e2e|differential|images|engines|gates|vm ...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 hack/build-deps.sh
 for group; do
     case $group in
-    unit) ;;
+    unit | vm) ;;
     e2e) hack/apt.sh busybox-static procps ;;
     differential) hack/apt.sh busybox-static runc ;;
     images)

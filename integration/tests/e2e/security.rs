@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use creel_integration::scratch::Scratch;
-use creel_integration::{Cmd, Container, Runtime, cgroups, is_creel, needs_runc, probe, skip, wait};
+use creel_integration::{
+    Cmd, Container, Runtime, cgroups, is_creel, needs_root, needs_runc, probe, skip, wait,
+};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
@@ -208,6 +210,7 @@ fn exec_of_a_link_to_a_leaked_descriptor_finds_nothing() {
 
 #[test]
 fn waiting_init_holds_nothing_of_the_host_open() {
+    needs_root!("may look into a process that is not dumpable");
     let mut container = Container::idle();
     // What is written through the host's procfs.
     container

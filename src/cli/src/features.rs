@@ -134,10 +134,7 @@ fn features() -> Features {
         annotations: BTreeMap::from([
             ("dev.creel.version", version::CREEL.into()),
             ("dev.creel.commit", version::COMMIT.into()),
-            (
-                "io.github.seccomp.libseccomp.version",
-                creel_container::libseccomp_version().unwrap_or_default(),
-            ),
+            ("io.github.seccomp.libseccomp.version", creel_container::LIBSECCOMP_VERSION.to_owned()),
             ("org.opencontainers.runc.checkpoint.enabled", can_checkpoint().to_string()),
             ("org.opencontainers.runc.version", LIKE_RUNC.into()),
         ]),

@@ -227,7 +227,7 @@ pub fn make<'a>(
     let host = placement.host;
 
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
+    let resctrl = rdt.map(|rdt| resctrl::make(dir, rdt, &request.id)).transpose()?;
     resctrl.iter().for_each(|group| undo.resctrl(group));
 
     let state = State { resctrl, ..new_state(request, draft, &cgroup) };
@@ -260,9 +260,11 @@ pub fn make<'a>(
     tracing::debug!("nsexec container setup: clone init with its namespaces");
     let mut child = creel_jail::spawn(setup)?;
     cgroup.settle()?;
-    if let (Some(group), Some(rdt), Some(root)) = (&state.resctrl, rdt, resctrl::root()) {
+    if let (Some(group), Some(rdt)) = (&state.resctrl, rdt) {
         group.add(child.pid())?;
-        group.limit(&root, rdt)?;
+        if let Some(root) = resctrl::root() {
+            group.limit(&root, rdt)?;
+        }
     }
     tracing::debug!("child process in init(): pid {}", child.pid());
     let agent = Agent::new(&state);
@@ -331,6 +333,7 @@ pub fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> Sta
         resctrl: None,
         namespaces: namespace_flags(spec),
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
+        stdio: crate::state::stdio_of("self"),
         exec: ExecFacts {
             keyring: plan.init.enter.keyring.as_ref().map(|keyring| keyring.name.clone()),
             keep_groups: plan.init.enter.groups == OldGroups::Keep,

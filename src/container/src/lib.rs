@@ -52,7 +52,7 @@ mod update;
 pub use api::*;
 pub use checkpoint::checkpoint;
 pub use create::{create, dry_run};
-pub use creel_seccomp::{libseccomp_version, names as seccomp_names, supported_flags};
+pub use creel_seccomp::{LIBSECCOMP_VERSION, names as seccomp_names, supported_flags};
 pub use delete::delete;
 pub use error::Error;
 pub use events::{ContainerStats, Event, Events, NetworkInterface, stats};

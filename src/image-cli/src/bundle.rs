@@ -13,20 +13,19 @@ use creel_image_lib::choose::choose;
 use creel_image_lib::config::ImageConfig;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::Digest;
+use creel_image_lib::root::Root;
 use creel_image_lib::runtime_config::{self, Databases, IdMaps, IdRange, Run, runtime_config};
-use creel_image_lib::stack::Merged;
 use creel_image_lib::unpack::{Expected, Limits, Tree, remove_all, unpack_layer};
+use creel_image_lib::volume;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
 use serde_json::{Value, json};
 
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin};
 use crate::progress::{LayerProgress, PULL, Progress};
 use crate::pull::{self, check_suits};
 use crate::run::user_namespace;
 use crate::{cli, names, output, setup};
-
-/// What passwd(5) and group(5) of an image may be long.
-const MAX_DATABASE: u64 = 1 << 20;
 
 /// `creel unpack`
 pub fn command(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -92,6 +91,7 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
     for (descriptor, diff_id) in layers.iter().zip(diff_ids) {
         jobs.push((descriptor, diff_id, progress.layer(descriptor)));
     }
+    let mut left_out = LeftOut::default();
     let mut apply = |(descriptor, diff_id, layer): (&Descriptor, &Digest, LayerProgress)| -> Result<u64> {
         let digest = descriptor.digest()?;
         let from = || format!("{name}: layer {}", digest.short());
@@ -99,13 +99,17 @@ fn unpack(words: &ArgMatches, spool: &Path, into: &Path) -> Result<()> {
         let expected = Expected { digest: &digest, size: descriptor.size, diff_id };
         let unpacked = unpack_layer(source, expected, &Limits::default(), &mut tree).with_context(from)?;
         layer.done();
+        left_out.add(unpacked.applied.skipped_count, unpacked.applied.skipped);
         Ok(unpacked.bytes)
     };
     let bytes: u64 = progress.during(|| jobs.into_iter().map(&mut apply).sum::<Result<u64>>())?;
-    for skipped in tree.finish()? {
-        output::warning(&format!("{}: {}", skipped.path, skipped.why));
+    let (first, count) = tree.finish()?;
+    left_out.add(count, first);
+    left_out.warn(&name);
+    for place in runtime_config::volumes(&config, &Run::default()) {
+        volume::make_place(open()?, &place).with_context(|| format!("{name}: volume {place}"))?;
     }
-    let users = users(&Merged::new(vec![open()?]))?;
+    let users = Root::open(&rootfs)?.users()?;
     let mut run = Run::default();
     if config.config.entrypoint.is_empty() && config.config.cmd.is_empty() {
         // A bundle is there to be edited; a config.json without a command is none.
@@ -142,12 +146,4 @@ fn convert(image: &ImageConfig, mut run: Run, users: &Databases) -> Result<Value
     value["linux"]["uidMappings"] = map(uid.as_raw());
     value["linux"]["gidMappings"] = map(gid.as_raw());
     Ok(value)
-}
-
-fn users(root: &Merged) -> Result<Databases> {
-    let read = |path: &str| -> Result<String> {
-        let bytes = root.read_file(path.as_bytes(), MAX_DATABASE)?;
-        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
-    };
-    Ok(Databases { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
 }

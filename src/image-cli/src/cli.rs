@@ -94,6 +94,22 @@ fn access() -> [Arg; 6] {
     ]
 }
 
+/// The same for one end of a copy, which may be another registry than the other.
+fn access_of_ends() -> [Arg; 10] {
+    [
+        option("src-creds", "USER:PASSWORD", "credential for the registry to read"),
+        option("src-username", "USER", "user for it"),
+        option("src-password", "PASSWORD", "password for it; seen by others in the list of processes"),
+        path("src-authfile", "the only file to look for its credentials in"),
+        boolean("src-tls-verify", "whether to check its certificates"),
+        option("dest-creds", "USER:PASSWORD", "credential for the registry to write"),
+        option("dest-username", "USER", "user for it"),
+        option("dest-password", "PASSWORD", "password for it; seen by others in the list of processes"),
+        path("dest-authfile", "the only file to look for its credentials in"),
+        boolean("dest-tls-verify", "whether to check its certificates"),
+    ]
+}
+
 /// How a pull goes and what it tells.
 fn pulling() -> [Arg; 4] {
     [
@@ -188,7 +204,8 @@ fn transfers() -> [Command; 2] {
             .args(sending())
             .args(without_store())
             .arg(policy())
-            .args(access()),
+            .args(access())
+            .args(access_of_ends()),
         subcommand("push", "send an image of the store, or of files, to a registry")
             .arg(Arg::new("image").value_name("IMAGE").required(true).help(
                 "name or start of the digest of an image of the store, or an image in files, such as oci:DIR",
@@ -253,7 +270,7 @@ pub fn command() -> Command {
                         .required(true)
                         .value_parser(ValueParser::path_buf()),
                 )
-                .args(pulling())
+                .args(without_store())
                 .arg(policy())
                 .args(access()),
         )
@@ -325,7 +342,10 @@ fn image_commands() -> Command {
                 .args(without_store().filter(|arg| arg.get_id() != "platform"))
                 .args(access()),
         )
-        .subcommand(subcommand("prune", "remove what no name and no container needs"))
+        .subcommand(subcommand("prune", "remove what no name and no container needs").arg(switch(
+            "kept",
+            "also what containers with --keep wrote that \"creel delete\" does not know any more",
+        )))
 }
 
 fn run() -> Command {

@@ -16,6 +16,7 @@ mod container;
 mod copy;
 mod destination;
 mod images;
+mod left_out;
 mod login;
 mod names;
 mod origin;
@@ -100,6 +101,8 @@ fn internal(argv: &[OsString]) -> Option<u8> {
         cli::RELEASE => container::release(words).context(name.to_owned()),
         run::user_namespace::MAP_IDS => run::user_namespace::map_ids(words),
         run::network::MAKE_NETWORK => run::network::make_network(words),
+        run::sealing::LEAVE => run::sealing::leave(words),
+        run::sealing::SEAL => run::sealing::seal_now(words),
         _ => return None,
     };
     Some(done.map_or_else(

@@ -11,7 +11,7 @@ use creel_image_lib::manifest::MAX_BYTES;
 use creel_image_lib::reference::{Reference, Source};
 use creel_registry::Repository;
 
-use crate::access;
+use crate::access::{self, End};
 use crate::artifact::Parts;
 use crate::stored::Stored;
 
@@ -67,7 +67,7 @@ impl Origin {
     pub fn open(source: &Source, words: &ArgMatches, spool: &std::path::Path) -> Result<Origin> {
         match source {
             Source::Registry(reference) => {
-                let repository = access::client(words)?.repository(reference)?;
+                let repository = access::client(words, End::Source)?.repository(reference)?;
                 Ok(Origin::Registry(repository, reference.clone()))
             }
             Source::Stdin

@@ -18,6 +18,9 @@ pub fn store(globals: &ArgMatches) -> Result<Store> {
     }
     let settings = user_namespace::enter()?;
     let store = Store::open(&root, settings)?;
+    if let Some(error) = store.left_behind() {
+        output::warning(&format!("what an earlier command left is not removed: {error}"));
+    }
     container::sweep(&store);
     Ok(store)
 }

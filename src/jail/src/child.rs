@@ -7,7 +7,7 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
-use crate::hooks::{HookState, run_hooks};
+use crate::hooks::{HookState, run_hooks_before};
 use crate::idmapped;
 
 /// A cloned process that has not executed its program. Dropped, it is killed and reaped.
@@ -75,7 +75,7 @@ impl<'a> Child<'a> {
                 }
                 Some(Report::Hooks) => {
                     let state = HookState { pid: self.pid, ..state.clone() };
-                    run_hooks(hooks, &state, "creating", Some(&state.bundle))
+                    run_hooks_before(hooks, &state, "creating", Some(&state.bundle), Some(self.pidfd()))
                         .map_err(|e| Failed::said(e.why).at(e.at))?;
                     self.command(Order::Proceed)?;
                 }
@@ -88,9 +88,21 @@ impl<'a> Child<'a> {
                     self.command(Order::Proceed)?;
                 }
                 Some(Report::Failed(error)) => return Err(self.failed(error)),
-                Some(Report::Born(_)) => return Err(Failed::said("the child spoke out of turn")),
+                Some(Report::Born(_) | Report::Namespace(_)) => {
+                    return Err(Failed::said("the child spoke out of turn"));
+                }
                 None => return Err(self.died()),
             }
+        }
+    }
+
+    /// The user namespace of a child that does nothing but hold it.
+    pub(crate) fn namespace(&self) -> Result<OwnedFd, Failed> {
+        match self.next()? {
+            Some(Report::Namespace(file)) => Ok(file),
+            Some(Report::Failed(error)) => Err(self.failed(error)),
+            Some(_) => Err(Failed::said("the child spoke out of turn")),
+            None => Err(self.died()),
         }
     }
 

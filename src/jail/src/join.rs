@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 use creel_plan::names::NamespaceKind;
 use creel_plan::steps::{Affinity, Console, Keyring, OldGroups, Phase, ProcessPlan};
+use creel_sys::Errno;
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
@@ -25,7 +26,7 @@ use crate::labels::{are_written, join_labelled_keyring};
 use crate::process::Program;
 use crate::procfs::HostProc;
 use crate::rooted::Root;
-use crate::spawn::{Attach, clone_into, leave, meet, place, wait_for_cgroup};
+use crate::spawn::{Attach, clone_into, close_to_tracers, leave, meet, place, wait_for_cgroup};
 
 /// Everything to do for `exec`.
 #[derive(Debug)]
@@ -59,15 +60,15 @@ pub struct JoinSetup<'a> {
     pub init: BorrowedFd<'a>,
     /// cgroup, filter; the rest is unused.
     pub resources: InitResources,
-    /// cgroup v2 directory that the process is born into.
-    pub cgroup: Option<BorrowedFd<'a>>,
+    /// cgroup v2 directories: the process is born into the first one that takes it.
+    pub cgroups: &'a [BorrowedFd<'a>],
     /// Puts it there when the kernel does not let this process.
     pub attach: Option<Attach<'a>>,
 }
 
 /// Clones the process.
 pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
-    let JoinSetup { plan, init, mut resources, cgroup, attach } = setup;
+    let JoinSetup { plan, init, mut resources, cgroups, attach } = setup;
     if plan.oom_score_adj.is_some() || are_written(&plan.process.labels, plan.keyring.as_ref()) {
         resources.proc = Some(HostProc::open()?);
     }
@@ -75,12 +76,20 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let user = plan.namespaces & NamespaceKind::User.clone_flag() != 0;
+    close_to_tracers()?;
     let for_children = plan.namespaces & (NamespaceKind::Pid.clone_flag() | NamespaceKind::Time.clone_flag());
     if !user && for_children != 0 {
         setns(init, for_children, &alone).map_err(|errno| Failed::host("setns(pid namespace)", errno))?;
     }
-    let (forked, outside) = clone_into(0, cgroup, attach, &alone).map_err(|errno| match cgroup {
-        // EBUSY: a domain controller was turned on in it (cgroups(7), "no internal processes").
+    let mut cloned = clone_into(0, cgroups.first().copied(), attach, &alone);
+    for other in cgroups.iter().skip(1) {
+        // EBUSY: a domain controller was turned on in the one before (cgroups(7), "no internal
+        // processes"). EOPNOTSUPP: there are threaded cgroups below it.
+        if matches!(cloned, Err(Errno::BUSY | Errno::OPNOTSUPP)) {
+            cloned = clone_into(0, Some(*other), attach, &alone);
+        }
+    }
+    let (forked, outside) = cloned.map_err(|errno| match cgroups.first() {
         Some(_) => Failed::host("adding pid of the process to cgroups: clone3(CLONE_INTO_CGROUP)", errno),
         None => Failed::host("clone3", errno),
     })?;

@@ -28,7 +28,7 @@ mod stage;
 
 pub use child::Child;
 pub use error::{Failed, Process, StepError, errno_words};
-pub use hooks::{HookFailed, HookOutput, HookState, run_hooks};
+pub use hooks::{HookFailed, HookOutput, HookState, run_hooks, run_hooks_before};
 pub use init::{CgroupView, Gate, InitResources, V1Hierarchy};
 pub use process::Filter;
 pub use spawn::{Attach, Setup, open_joins, open_sources, spawn};

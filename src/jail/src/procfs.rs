@@ -50,12 +50,17 @@ impl HostProc {
     /// Writes a file below it in one call, as its files want it: all of `value` or an error.
     pub fn write(&self, phase: Phase, index: usize, path: &str, value: &[u8]) -> Result<(), StepError> {
         let call = || format!("write(/proc/{path}, {:?})", String::from_utf8_lossy(value).trim_end());
-        let file = self.open_for_writing(path).step(phase, index, || format!("open(/proc/{path})"))?;
+        let file = self.open_at(phase, index, path)?;
         match rustix::io::write(&file, value).step(phase, index, call)? {
             written if written == value.len() => Ok(()),
             // proc_pid_attr(5) takes one page.
             written => Err(StepError::new(phase, index, format!("{}: {written} bytes were taken", call()))),
         }
+    }
+
+    /// Opens a file below it for writing.
+    pub fn open_at(&self, phase: Phase, index: usize, path: &str) -> Result<OwnedFd, StepError> {
+        self.open_for_writing(path).step(phase, index, || format!("open(/proc/{path})"))
     }
 
     /// No link leads out of it. Nothing is mounted over a file of a process. A host that is itself a container

@@ -7,7 +7,7 @@ use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink};
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
 use crate::child::{Child, own_failure, place_of};
 use crate::conversation::{self, Channel, Order, Report};
@@ -42,6 +42,22 @@ impl std::fmt::Debug for Attach<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Attach")
     }
+}
+
+/// Closes root's process, and so what it clones, to whoever may not ptrace(2) in the user namespace that
+/// creel was executed in. A child in a new user namespace is still the host's root on the host's mounts
+/// until its id maps are written, and every process of the user who made the namespace has all rights over
+/// it (user_namespaces(7)): one of another container, in a pid namespace that both are in, could open
+/// /proc/PID/root. The memory keeps its first user namespace over clone(2), so that not being dumpable asks
+/// for CAP_SYS_PTRACE there. An ordinary user stays the owner of its children's files in /proc, which the
+/// maps are written to; who could reach them then is that user itself, and no container of its, whose user
+/// namespaces are not above one another.
+pub(crate) fn close_to_tracers() -> Result<(), Failed> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| Failed::host("prctl(DUMPABLE, 0)", errno))
 }
 
 /// Clones into the cgroup. Without the right to, and with somebody who has it, the child is born
@@ -131,6 +147,7 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let flags = if plan.stage.is_some() { 0 } else { plan.host.clone_flags };
+    close_to_tracers()?;
     let (forked, outside) = clone_into(flags, cgroup, attach, &alone)
         .map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
     let (pid, pidfd) = match forked {

@@ -48,6 +48,12 @@ fn prepare_and_clone(
     channel: &Channel,
 ) -> Result<bool, StepError> {
     let alone = SingleThreaded::witness();
+    // Opened while the process owns its files in /proc: the joined user namespace's root does not.
+    const OFFSETS: &str = "self/timens_offsets";
+    let offsets = match &stage.clocks {
+        Some(clocks) => Some((clocks, resources.proc(Phase::Stage)?.open_at(Phase::Stage, 0, OFFSETS)?)),
+        None => None,
+    };
     if stage.become_root {
         // Before it is where others may ptrace (CVE-2016-9962).
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(
@@ -57,10 +63,10 @@ fn prepare_and_clone(
         )?;
     }
     join_all(&plan.host.joins, stage, &resources.joins, &alone)?;
-    if let Some(clocks) = &stage.clocks {
+    if let Some((clocks, file)) = offsets {
         unshare(NamespaceKind::Time.clone_flag(), &alone)
             .step(Phase::Stage, 0, || "unshare(CLONE_NEWTIME)".into())?;
-        set_clocks(clocks, resources)?;
+        set_clocks(clocks, &file)?;
     }
     let forked = clone3(stage.clone_flags | CLONE_PARENT, None, &alone)
         .step(Phase::Stage, 0, || format!("clone3({:#x})", stage.clone_flags))?;
@@ -103,7 +109,8 @@ fn join_all(
     Ok(())
 }
 
-fn set_clocks(clocks: &[ClockOffset], resources: &InitResources) -> Result<(), StepError> {
+fn set_clocks(clocks: &[ClockOffset], file: &OwnedFd) -> Result<(), StepError> {
     let text: String = clocks.iter().map(|c| format!("{} {} {}\n", c.clock, c.secs, c.nanosecs)).collect();
-    resources.proc(Phase::Stage)?.write(Phase::Stage, 0, "self/timens_offsets", text.as_bytes())
+    let call = || format!("write(/proc/self/timens_offsets, {:?})", text.trim_end());
+    rustix::io::write(file, text.as_bytes()).step(Phase::Stage, 0, call).map(drop)
 }

@@ -97,6 +97,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
             user_namespace: id_map.is_some(),
             groups,
             ipc_namespace: late_ipc,
+            dumpable: facts.is_rootless() && joining.joins.is_empty(),
             cgroup_namespace: joining.is_new(NamespaceKind::Cgroup),
             keyring: (!request.no_new_keyring).then(|| Keyring {
                 name: format!("_ses.{}", request.id),

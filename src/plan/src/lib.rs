@@ -9,6 +9,7 @@
 //! `creel run --dry-run`; the jail crate executes it.
 
 pub mod annotations;
+mod any_case;
 pub mod build;
 pub mod check;
 pub mod facts;
@@ -16,6 +17,7 @@ pub mod invalid;
 pub mod names;
 pub mod options;
 pub mod parse;
+mod place;
 mod print;
 pub mod ranges;
 pub mod spec;

@@ -173,6 +173,9 @@ fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Re
     if enter.ipc_namespace {
         writeln!(f, "init   unshare     ipc")?;
     }
+    if enter.dumpable {
+        writeln!(f, "init   memory      open to the caller")?;
+    }
     if enter.cgroup_namespace {
         writeln!(f, "init   unshare     cgroup")?;
     }

@@ -3,7 +3,8 @@
 //! These are creel's own types rather than `oci_spec::runtime`, which refuses valid documents
 //! (an unknown capability, a null field, `SCHED_FLAG_RESET_ON_FORK`) and drops fields
 //! (`intelRdt.enableCMT`); docs/dependencies.md has the list. They read what Go's decoder in runc
-//! reads: a missing or null field is the zero value, an unknown one is ignored. Names that the
+//! reads: a missing or null field is the zero value, an unknown one is ignored, and the name of a field
+//! may be written in another case ([`AnyCase`]). Names that the
 //! specification enumerates stay strings here, so that [`crate::check`] can say where the wrong
 //! one stands and what was expected.
 //!
@@ -15,6 +16,8 @@ use std::collections::BTreeMap;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
+
+use crate::any_case::AnyCase;
 
 /// Reads `null` as the zero value, as Go's decoder does.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
@@ -36,9 +39,18 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
         self.0.deserialize_map(visitor)
     }
 
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(AnyCase { fields, inner: visitor })
+    }
+
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 

@@ -184,6 +184,10 @@ pub struct Enter {
     /// New IPC namespace, made once init is root of its user namespace: the root of its mqueue file
     /// system belongs to whoever makes it.
     pub ipc_namespace: bool,
+    /// Init's memory, a copy of the runtime's, is not kept from processes of the same user: an ordinary
+    /// user's runtime needs that to take the seccomp listener and to enter the container before it is
+    /// started. Only where nobody is in the namespaces that init gets into (CVE-2016-9962).
+    pub dumpable: bool,
     /// New cgroup namespace, made after init is in its cgroup so that this is the namespace's root.
     pub cgroup_namespace: bool,
     /// New session keyring.

@@ -189,6 +189,26 @@ impl Error {
         self.status() == Some(404)
     }
 
+    /// Whether asking again, with another credential or later, gives the same answer.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 425 | 429),
+            Self::TooLarge { .. } | Self::WrongSize { .. } | Self::Malformed { .. } => true,
+            Self::Everywhere(errors) => errors.iter().all(Self::is_final),
+            Self::Unreachable { .. }
+            | Self::Denied { .. }
+            | Self::WrongDigest { .. }
+            | Self::Redirect { .. }
+            | Self::Blocked { .. }
+            | Self::Policy { .. }
+            | Self::File { .. }
+            | Self::Helper { .. }
+            | Self::Source { .. }
+            | Self::Invalid(_) => false,
+        }
+    }
+
     /// The error inside of one that came through `Read`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
-use creel_image_lib::runtime_config::{Network, Run, Seccomp, Volumes};
+use creel_image_lib::runtime_config::{Network, Run, Seccomp};
 
 use super::{mounts, network};
 use crate::cli;
@@ -20,8 +20,6 @@ pub fn read(words: &ArgMatches) -> Result<Run> {
         user: text("user"),
         terminal: cli::flag(words, "tty"),
         read_only: cli::flag(words, "read-only"),
-        // As in Docker, volumes of the image can be written to whatever the root is.
-        volumes: if cli::flag(words, "read-only") { Volumes::Tmpfs } else { Volumes::InRootfs },
         privileged: cli::flag(words, "privileged"),
         cap_add: names_of(words, "cap-add"),
         cap_drop: names_of(words, "cap-drop"),

@@ -31,15 +31,18 @@ pub fn enter(
     if plan.user_namespace {
         talk(channel.expect(Order::Mapped))?;
         become_root(plan.groups)?;
+        if plan.dumpable {
+            rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).step(
+                Phase::Enter,
+                0,
+                || "prctl(DUMPABLE, 1)".into(),
+            )?;
+        }
     }
     if plan.ipc_namespace {
         unshare(NamespaceKind::Ipc.clone_flag(), alone)
             .step(Phase::Enter, 0, || "unshare(CLONE_NEWIPC)".into())?;
     }
-    // Until execve the memory is a copy of the runtime's: a process of the container that may ptrace
-    // by capability alone must not look into it (CVE-2016-9962).
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())?;
     // After the cgroup is joined, so that it is the root of the namespace.
     if plan.cgroup_namespace {
         unshare(NamespaceKind::Cgroup.clone_flag(), alone)
@@ -81,7 +84,8 @@ pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Root of the user namespace, whose maps are written now.
+/// Root of the user namespace, whose maps are written now. Until execve the memory is a copy of the
+/// runtime's: a process of the container that may ptrace must not look into it (CVE-2016-9962).
 pub(crate) fn become_root(groups: OldGroups) -> Result<(), StepError> {
     let gid = Gid::ROOT;
     let uid = Uid::ROOT;
@@ -93,7 +97,10 @@ pub(crate) fn become_root(groups: OldGroups) -> Result<(), StepError> {
         }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(Phase::Enter, 0, || "setgid(0)".into())?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).step(Phase::Enter, 0, || "setuid(0)".into())
+    rustix::thread::set_thread_res_uid(uid, uid, uid).step(Phase::Enter, 0, || "setuid(0)".into())?;
+    // New ids take the value of /proc/sys/fs/suid_dumpable (prctl(2)), which may be 1.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())
 }
 
 /// A new session keyring, searchable by the container's user (keyrings(7)): the caller's keys are

@@ -51,7 +51,7 @@ pub fn mount_all(
                 let (target, new) =
                     root.directory_or_new(&step.destination)
                         .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?;
-                refuse_in_proc(i, step, target.as_fd(), root, resources)?;
+                refuse_in_proc(i, step, target.as_fd(), None, root, resources)?;
                 let covered = (!new).then(|| target.as_fd());
                 filesystem(i, step, target.as_fd(), covered, root, resources)?
             }
@@ -80,7 +80,7 @@ pub fn mount_all(
             }
             MountSource::Cgroup { context } => {
                 let target = open_directory(i, root, &step.destination)?;
-                refuse_in_proc(i, step, target.as_fd(), root, resources)?;
+                refuse_in_proc(i, step, target.as_fd(), None, root, resources)?;
                 super::cgroup::mount(i, step, &resources.cgroup_view, context.as_ref(), target.as_fd())?
             }
         };
@@ -220,38 +220,38 @@ fn ordinary_directory(i: usize, root: &Root, fstype: &str, path: &str) -> Result
     }
 }
 
-/// Nothing but a procfs goes on /proc or, a few files of lxcfs excepted, below it (CVE-2019-16884).
-/// The config was checked by its words; here a link in the image may have led to it.
+/// Nothing but a procfs goes on /proc or, a few files of lxcfs excepted, below it, whether a procfs lies there
+/// already or not (CVE-2019-16884). The config was checked by its words; here a link in the image may have
+/// led to it, and `tree`, the source of a bind mount, is known.
 fn refuse_in_proc(
     i: usize,
     step: &MountStep,
     target: BorrowedFd<'_>,
+    tree: Option<&OwnedFd>,
     root: &Root,
     resources: &InitResources,
 ) -> Result<(), StepError> {
-    let fs = rustix::fs::fstatfs(target).step(Phase::Mounts, i, || "statfs(mount point)".into())?;
-    if fs.f_type != PROC_SUPER_MAGIC {
-        return Ok(());
-    }
     let link = |fd: BorrowedFd<'_>| {
         resources
-            .with_path_of(fd, "", |path| rustix::fs::readlink(path, Vec::new()))
+            .with_path_of(fd, "", |path| rustix::fs::readlink(path, Vec::with_capacity(256)))
             .step(Phase::Mounts, i, || "readlink(/proc/self/fd)".into())
             .map(|c| c.to_string_lossy().into_owned())
     };
-    let (path, base) = (link(target)?, link(root.as_fd())?);
+    let path = link(target)?;
+    if !path.contains("/proc") {
+        return Ok(());
+    }
+    let base = link(root.as_fd())?;
     let inside = path.strip_prefix(base.trim_end_matches('/')).unwrap_or(&path);
-    check_proc_destination(inside, source_is_procfs(step))
+    check_proc_destination(inside, source_is_procfs(step, tree))
         .map_err(|why| StepError::new(Phase::Mounts, i, why))
 }
 
-fn source_is_procfs(step: &MountStep) -> bool {
-    match &step.source {
-        MountSource::Bind { source, .. } => {
-            rustix::fs::statfs(source.as_str()).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC)
-        }
-        MountSource::FileSystem { fstype, .. } => fstype == "proc",
-        MountSource::Cgroup { .. } | MountSource::Remount { .. } => false,
+fn source_is_procfs(step: &MountStep, tree: Option<&OwnedFd>) -> bool {
+    match (&step.source, tree) {
+        (MountSource::FileSystem { fstype, .. }, _) => fstype == "proc",
+        (_, Some(tree)) => rustix::fs::fstatfs(tree).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC),
+        (MountSource::Bind { .. } | MountSource::Cgroup { .. } | MountSource::Remount { .. }, None) => false,
     }
 }
 
@@ -300,7 +300,7 @@ fn bind(
         root.file(&step.destination)
             .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
     };
-    refuse_in_proc(i, step, target.as_fd(), root, resources)?;
+    refuse_in_proc(i, step, target.as_fd(), Some(tree), root, resources)?;
     if let Some(Attr { set, clear }) = step.attr {
         if let Some((attrs, atime)) = locked {
             refuse_to_keep(i, step.taken_back & attrs)?;

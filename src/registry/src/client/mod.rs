@@ -1,8 +1,8 @@
 //! The client: one per process, shared by all threads.
 //!
 //! [`Client::repository`] turns a reference into the places that may hold it: the mirrors of
-//! registries.conf in order, then the registry itself. What reads asks them in that order and keeps
-//! every error; what writes goes to the registry alone.
+//! registries.conf in order, then the registry itself, at its `location`. What reads asks them in that order and
+//! keeps every error; what writes goes to the registry that is named, as with podman and skopeo.
 
 mod blob;
 mod list;
@@ -103,6 +103,8 @@ pub struct Client(Arc<Shared>);
 #[derive(Clone)]
 pub struct Repository {
     remotes: Vec<Remote>,
+    /// Where everything is written.
+    written: Box<Remote>,
     name: String,
 }
 
@@ -164,7 +166,8 @@ impl Client {
     /// # Errors
     /// A registry that registries.conf blocks, or a rewrite that gives no valid name.
     pub fn repository(&self, reference: &Reference) -> Result<Repository, Error> {
-        let endpoints = self.0.registries.endpoints(reference.registry(), reference.repository())?;
+        let (registry, repository) = (reference.registry(), reference.repository());
+        let endpoints = self.0.registries.endpoints(registry, repository)?;
         for endpoint in &endpoints {
             reference.with_location(&endpoint.registry, &endpoint.repository).map_err(|error| {
                 Error::Invalid(format!(
@@ -173,11 +176,13 @@ impl Client {
                 ))
             })?;
         }
-        for endpoint in &endpoints {
+        let written = self.0.registries.written(registry, repository)?;
+        for endpoint in endpoints.iter().chain([&written]) {
             self.0.connections.certificates.also(&endpoint.registry, &endpoint.files);
         }
         let remotes = endpoints.into_iter().map(|endpoint| self.remote(endpoint)).collect();
-        Ok(Repository { remotes, name: format!("{}/{}", reference.registry(), reference.repository()) })
+        let written = Box::new(self.remote(written));
+        Ok(Repository { remotes, written, name: format!("{registry}/{repository}") })
     }
 
     /// Asks a registry whether it takes a login, before that is stored. `registry` is a host with or
@@ -189,11 +194,11 @@ impl Client {
         let place: Reference = format!("{registry}/login")
             .parse()
             .map_err(|error| Error::Invalid(format!("{registry}: {error}")))?;
-        let found = self.0.registries.endpoints(place.registry(), place.repository())?;
-        let insecure = found.last().is_some_and(|endpoint| endpoint.insecure);
+        let found = self.0.registries.written(place.registry(), place.repository())?;
+        self.0.connections.certificates.also(&found.registry, &found.files);
         let credential = Credential { login: login.clone(), source: "this login".into() };
         let session = Arc::new(Session::new(place.registry(), "", Some(credential)));
-        let endpoint = Endpoint { insecure, ..Endpoint::plain(place.registry(), "") };
+        let endpoint = Endpoint { repository: String::new(), ..found };
         let remote = Remote::new(self.0.clone(), endpoint, session);
         self.0.retry.run(|| remote.ping(&Scopes::default()))
     }
@@ -228,7 +233,7 @@ impl Repository {
         self.retry().run(|| remote.ping(&remote.pull_scopes()))
     }
 
-    /// The registry itself, where everything is written.
+    /// The registry itself, where it is read.
     fn registry(&self) -> Result<&Remote, Error> {
         self.remotes.last().ok_or_else(|| Error::Invalid(format!("{}: no place to ask", self.name)))
     }

@@ -187,21 +187,39 @@ impl Registries {
         self.short_names
     }
 
-    /// The places of a repository, in the order to ask: mirrors, then the registry itself.
-    pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
-        let name = format!("{registry}/{repository}");
+    /// The table of the longest prefix of a name, and how much of it that is.
+    fn table(&self, name: &str) -> Result<Option<(usize, &Table, &Path)>, Error> {
         let best = self
             .tables
             .values()
-            .filter_map(|(table, path)| Some((matched(&table.prefix, &name)?, table, path)))
+            .filter_map(|(table, path)| Some((matched(&table.prefix, name)?, table, path.as_path())))
             .max_by_key(|(length, _, _)| *length);
-        let Some((length, table, path)) = best else {
+        match best {
+            Some((_, table, path)) if table.blocked => {
+                Err(Error::Blocked { prefix: table.prefix.clone(), path: path.to_owned() })
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Where a repository is written: what is named, for `location`, mirrors and hosts are of what is read. How that is
+    /// reached the files say all the same.
+    pub(crate) fn written(&self, registry: &str, repository: &str) -> Result<Endpoint, Error> {
+        let named = Endpoint::plain(registry, repository);
+        if let Some((_, table, _)) = self.table(&format!("{registry}/{repository}"))? {
+            return Ok(Endpoint { insecure: table.insecure, ..named });
+        }
+        let own = self.hosts.endpoints(registry, repository)?.and_then(|mut found| found.pop());
+        Ok(own.filter(|own| own.registry == registry && own.repository == repository).unwrap_or(named))
+    }
+
+    /// The places of a repository to read, in the order to ask: mirrors, then the registry itself.
+    pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
+        let name = format!("{registry}/{repository}");
+        let Some((length, table, path)) = self.table(&name)? else {
             let found = self.hosts.endpoints(registry, repository)?;
             return Ok(found.unwrap_or_else(|| vec![Endpoint::plain(registry, repository)]));
         };
-        if table.blocked {
-            return Err(Error::Blocked { prefix: table.prefix.clone(), path: path.clone() });
-        }
         let rest = &name[length..];
         let mut endpoints = Vec::new();
         for mirror in &table.mirror {
@@ -393,6 +411,10 @@ mod tests {
                 "{registry}/{repository}"
             );
         }
+        let written = |registry: &str, repository: &str| conf.written(registry, repository).unwrap();
+        assert_eq!(names(&[written("docker.io", "library/x")]), ["docker.io/library/x"]);
+        assert!(written("a.corp.example", "x").insecure && !written("docker.io", "a/b").insecure);
+        assert!(conf.written("bad.example", "x").is_err());
         let hub = conf.endpoints("docker.io", "a/b").unwrap();
         assert!(hub[0].insecure && !hub[2].insecure);
         assert_eq!(hub[1].mirror, Some(PullFromMirror::DigestOnly));
