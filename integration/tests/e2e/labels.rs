@@ -432,6 +432,30 @@ fn selinux_mount_label_is_on_masks_and_the_queue_file_system() {
 }
 
 #[test]
+fn selinux_mount_label_survives_what_only_mount_2_can_take_and_is_on_what_is_added_later() {
+    needs_selinux!();
+    if !is_creel() {
+        skip!("runc has no mounts command");
+    }
+    let mut container = Container::idle();
+    let lower = ["a", "b"].map(|name| container.scratch().dir(&name.repeat(150)).display().to_string());
+    container.bundle.set("linux/mountLabel", file_context());
+    container.bundle.mount("/mnt", "overlay", "overlay", &["ro", &format!("lowerdir={}", lower.join(":"))]);
+    container.bundle.mount("/tmp", "tmpfs", "tmpfs", &["tmpcopyup"]);
+    container.run_detached();
+    container.wait_file("ready");
+    let added = json!([{ "destination": "/added", "type": "tmpfs", "source": "tmpfs" }]);
+    let file = container.scratch().file("mounts.json", added.to_string());
+    container.cmd(["mounts", "add", container.id(), file.to_str().unwrap()]).output().ok();
+    let mounts = fs::read_to_string(format!("/proc/{}/mounts", container.init().pid())).unwrap();
+    let context = format!("context=\"{}\"", file_context());
+    for target in ["/mnt", "/tmp", "/added"] {
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == Some(target));
+        assert!(line.is_some_and(|line| line.contains(&context)), "{target}: {mounts}");
+    }
+}
+
+#[test]
 fn selinux_mount_context_type_is_that_of_the_annotation() {
     needs_selinux!();
     if !is_creel() {
