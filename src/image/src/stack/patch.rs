@@ -383,9 +383,9 @@ impl Patch<'_> {
             None => own,
             Some(_) => brought.as_ref(),
         };
-        let gone = self.is_gone(path);
+        let hidden = self.is_hidden(path)? || self.is_gone(path);
         let below = match self.below.find(path)? {
-            Found::Directory(merged) if !gone => merged.0.first(),
+            Found::Directory(merged) if !hidden => merged.0.first(),
             Found::Directory(_) | Found::Other(..) | Found::Absent => None,
         };
         match stated.or(below) {

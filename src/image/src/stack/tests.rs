@@ -265,6 +265,13 @@ fn a_whiteout_behind_one_lower_link_spares_what_its_own_layer_has_behind_another
     assert_same(&[lower, upper]);
 }
 
+#[test]
+fn a_directory_that_is_hidden_below_lends_no_attributes_to_the_one_a_hard_link_is_in() {
+    let lower: Layer = [("b/c", Op::Dir(0o700)), ("t/a", Op::File(0))].into();
+    let upper: Layer = [("b", Op::Whiteout), ("b/c/a", Op::HardLink("t/a"))].into();
+    assert_same(&[lower, upper]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
