@@ -5,6 +5,8 @@
 //! * Where a link stands below (`bin -> usr/bin`, the layer has `bin/x`), the link is put back, and the layer's
 //!   entries are linked to where it leads.
 //! * A hard link to a lower layer's file becomes one more name of that file.
+//! * What the layer hides behind such a link is of the layers below only (image-spec layer.md, "Whiteouts").
+//!   The patch is above the layer: where it hides a directory, what the layer has in there is linked into it.
 //!
 //! Files are never copied but linked, so that the link count of such a file tells of the store's names, too.
 
@@ -15,7 +17,7 @@ use rustix::fs::{AtFlags, FileType, Gid, Mode, Stat, Timespec, Timestamps, Uid, 
 use rustix::io::Errno;
 
 use super::{Child, Found, LastLink, Merged, Walk, is_opaque};
-use crate::unpack::{Error, Need, Owners, copy_attributes, names_in, open_dir};
+use crate::unpack::{Error, Need, Owners, copy_attributes, is_whiteout, names_in, open_dir};
 
 /// Whether there was anything to put into a patch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,10 @@ struct Patch<'a> {
     unnamed: HashSet<&'a [u8]>,
     /// Whether the layer hides what is below these paths.
     hidden: HashMap<Vec<u8>, bool>,
+    /// What the patch hides of the layers below, with all below it.
+    gone: HashSet<Vec<u8>>,
+    /// Directories of which the patch hides what the layers below have in them.
+    emptied: HashSet<Vec<u8>>,
     owners: Owners,
     user_xattrs: bool,
     /// Paths of the layer whose content went elsewhere.
@@ -63,6 +69,8 @@ pub fn patch(
         below: Walk::new(lower),
         unnamed: needs.iter().filter_map(unnamed).collect(),
         hidden: HashMap::new(),
+        gone: HashSet::new(),
+        emptied: HashSet::new(),
         owners,
         user_xattrs,
         moved: Vec::new(),
@@ -145,7 +153,8 @@ impl Patch<'_> {
 
     /// A directory that no entry of the layer names: `from` in the layer, `to` in the image.
     fn implied(&mut self, from: &[u8], to: &[u8], content: Content) -> Result<(), Error> {
-        let below = if self.is_hidden(from)? { Found::Absent } else { self.below.find(to)? };
+        let hidden = self.is_hidden(from)? || self.is_gone(to);
+        let below = if hidden { Found::Absent } else { self.below.find(to)? };
         match below {
             Found::Directory(_) => drop(self.directory(to)?),
             Found::Other(dir, stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
@@ -185,9 +194,73 @@ impl Patch<'_> {
                 Ok(()) | Err(Errno::EXIST) => {}
                 Err(errno) => return Err(Error::call("mkdirat", &here)(errno)),
             }
-            at = open_dir(at.as_fd(), name).map_err(Error::call("openat", &here))?;
+            at = match open_dir(at.as_fd(), name) {
+                Err(Errno::NOTDIR) if self.remove_whiteout(&at, name, &here)? => {
+                    rustix::fs::mkdirat(&at, name, Mode::RWXU).map_err(Error::call("mkdirat", &here))?;
+                    let made = open_dir(at.as_fd(), name).map_err(Error::call("openat", &here))?;
+                    self.make_opaque(&made, &here)?;
+                    made
+                }
+                other => other.map_err(Error::call("openat", &here))?,
+            };
         }
         Ok(at)
+    }
+
+    fn make_opaque(&self, dir: &OwnedFd, path: &[u8]) -> Result<(), Error> {
+        let class = if self.user_xattrs { "user" } else { "trusted" };
+        rustix::fs::fsetxattr(dir, format!("{class}.overlay.opaque"), b"y", XattrFlags::empty())
+            .map_err(Error::call("fsetxattr", path))
+    }
+
+    /// Makes room in the patch for what the layer has where it hid something before. Says whether it did.
+    fn remove_whiteout(&self, at: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool, Error> {
+        let stat =
+            rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW).map_err(Error::call("statat", path))?;
+        if !is_whiteout(&stat) {
+            return Ok(false);
+        }
+        rustix::fs::unlinkat(at, name, AtFlags::empty()).map_err(Error::call("unlinkat", path))?;
+        Ok(true)
+    }
+
+    /// Links a whiteout of the layer to `to`, as far as it hides what is below and not what the layer has there.
+    fn hide(&mut self, source: &OwnedFd, name: &[u8], to: &[u8]) -> Result<(), Error> {
+        self.gone.insert(to.to_vec());
+        match Merged::new(vec![self.again(self.layer, to)?]).find(to)? {
+            // It hides what is below by itself.
+            Child::Other(..) => return Ok(()),
+            Child::Directory(_) => {
+                return match self.below.find(to)? {
+                    Found::Directory(_) => self.empty(to),
+                    Found::Other(..) | Found::Absent => Ok(()),
+                };
+            }
+            Child::Absent => {}
+        }
+        let (parent, new) = split(to);
+        let at = self.directory(parent)?;
+        match rustix::fs::linkat(source, name, &at, new, AtFlags::empty()) {
+            Ok(()) => Ok(()),
+            // The layer brings the name by another link.
+            Err(Errno::EXIST) => match open_dir(at.as_fd(), new) {
+                Ok(brought) => self.make_opaque(&brought, to),
+                Err(Errno::NOTDIR | Errno::LOOP) => Ok(()),
+                Err(errno) => Err(Error::call("openat", to)(errno)),
+            },
+            Err(errno) => Err(Error::call("linkat", to)(errno)),
+        }
+    }
+
+    /// Hides what the layers below have in a directory, and keeps what the layer has in it.
+    fn empty(&mut self, to: &[u8]) -> Result<(), Error> {
+        let dir = self.directory(to)?;
+        self.make_opaque(&dir, to)?;
+        // overlayfs knows no opaque root.
+        if to.is_empty() || !self.emptied.insert(to.to_vec()) {
+            return Ok(());
+        }
+        self.bring(to, to)
     }
 
     fn put_back(&mut self, dir: &OwnedFd, stat: &Stat, path: &[u8]) -> Result<(), Error> {
@@ -211,17 +284,20 @@ impl Patch<'_> {
     /// Links all that the layer has in `from` to `to`.
     fn bring(&mut self, from: &[u8], to: &[u8]) -> Result<(), Error> {
         let Some(source) = self.open(self.layer, from)? else { return Ok(()) };
-        if is_opaque(&source).map_err(Error::call("fgetxattr", from))? {
-            let class = if self.user_xattrs { "user" } else { "trusted" };
-            let dir = self.directory(to)?;
-            rustix::fs::fsetxattr(dir, format!("{class}.overlay.opaque"), b"y", XattrFlags::empty())
-                .map_err(Error::call("fsetxattr", to))?;
+        // What is brought to its own place is below a directory that hides all there is to hide.
+        let hides = from != to;
+        if hides && is_opaque(&source).map_err(Error::call("fgetxattr", from))? {
+            self.empty(to)?;
         }
         for name in names_in(source.as_fd()).map_err(Error::call("getdents64", from))? {
             let (inner, outer) = (join(from, &name), join(to, &name));
             let stat = rustix::fs::statat(&source, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(Error::call("statat", &inner))?;
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            if is_whiteout(&stat) {
+                if hides {
+                    self.hide(&source, &name, &outer)?;
+                }
+            } else if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 let at = self.directory(to)?;
                 match rustix::fs::linkat(&source, name.as_slice(), &at, name.as_slice(), AtFlags::empty()) {
                     // The layer has the name where the link leads, too: that one stays.
@@ -229,7 +305,10 @@ impl Patch<'_> {
                     Err(errno) => return Err(Error::call("linkat", &outer)(errno)),
                 }
             } else if self.is_implied(&inner) {
-                self.implied(&inner, &outer, Content::Moves)?;
+                // One that was moved is where it belongs.
+                if hides || self.moved.iter().all(|(from, _)| *from != inner) {
+                    self.implied(&inner, &outer, Content::Moves)?;
+                }
             } else {
                 self.brought.push((inner.clone(), outer.clone()));
                 drop(self.directory(&outer)?);
@@ -253,14 +332,22 @@ impl Patch<'_> {
         let path = self.moved_to(path);
         let (parent, name) = split(&path);
         let at = self.directory(parent)?;
-        rustix::fs::linkat(&dir, split(target).1, &at, name, AtFlags::empty())
-            .map_err(Error::call("linkat", &path))
+        let link = || rustix::fs::linkat(&dir, split(target).1, &at, name, AtFlags::empty());
+        let linked = match link() {
+            Err(Errno::EXIST) if self.remove_whiteout(&at, name, &path)? => link(),
+            other => other,
+        };
+        linked.map_err(Error::call("linkat", &path))
+    }
+
+    fn again(&self, root: &OwnedFd, path: &[u8]) -> Result<OwnedFd, Error> {
+        open_dir(root.as_fd(), b".").map_err(Error::call("openat", path))
     }
 
     fn above_lower(&self, layers: &[&OwnedFd], path: &[u8]) -> Result<Merged, Error> {
         let mut all = Vec::new();
         for root in layers {
-            all.push(open_dir(root.as_fd(), b".").map_err(Error::call("openat", path))?);
+            all.push(self.again(root, path)?);
         }
         all.extend(self.lower.again().map_err(Error::call("dup", path))?.0);
         Ok(Merged(all))
@@ -296,9 +383,10 @@ impl Patch<'_> {
             None => own,
             Some(_) => brought.as_ref(),
         };
+        let hidden = self.is_hidden(path)? || self.is_gone(path);
         let below = match self.below.find(path)? {
-            Found::Directory(merged) => merged.0.first(),
-            Found::Other(..) | Found::Absent => None,
+            Found::Directory(merged) if !hidden => merged.0.first(),
+            Found::Directory(_) | Found::Other(..) | Found::Absent => None,
         };
         match stated.or(below) {
             Some(from) => {
@@ -330,6 +418,12 @@ impl Patch<'_> {
             };
         self.hidden.insert(parent.to_vec(), hidden);
         Ok(hidden)
+    }
+
+    /// Whether the patch hides what is below this path.
+    fn is_gone(&self, path: &[u8]) -> bool {
+        let above = |end: usize| self.gone.contains(&path[..end]) || self.emptied.contains(&path[..end]);
+        self.gone.contains(path) || (0..path.len()).any(|end| path[end] == b'/' && above(end))
     }
 
     fn is_implied(&self, path: &[u8]) -> bool {

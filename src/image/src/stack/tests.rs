@@ -218,6 +218,60 @@ fn a_hard_link_to_a_lower_file_is_that_file() {
     assert_same(&[lower, upper]);
 }
 
+/// `a` is a link to `t`, which has `t/b/c`.
+fn behind_a_link() -> Layer {
+    [
+        ("a", Op::Symlink("t")),
+        ("t", Op::Dir(0o700)),
+        ("t/a", Op::File(1)),
+        ("t/b", Op::Dir(0o700)),
+        ("t/b/c", Op::File(2)),
+    ]
+    .into()
+}
+
+#[test]
+fn a_whiteout_behind_a_lower_link_spares_what_its_own_layer_has_where_the_link_leads() {
+    let lower: Layer = [("a", Op::Symlink("t"))].into();
+    assert_same(&[lower.clone(), [("a/b", Op::Whiteout), ("t/b/a", Op::Dir(0o755))].into()]);
+    assert_same(&[lower, [("a/b", Op::Whiteout), ("t/b/a", Op::Whiteout)].into()]);
+    for own in [
+        vec![("t/b/a", Op::File(3))],
+        vec![("t/b/a/a/a", Op::File(3)), ("t/b/c", Op::Whiteout)],
+        vec![("t/b", Op::Dir(0o1777)), ("t/b/a", Op::Dir(0o700)), ("t/b/a/c", Op::File(3))],
+        vec![("t/b", Op::File(3))],
+        vec![("t/b", Op::HardLink("t/a"))],
+        vec![("t/b/a", Op::HardLink("t/a"))],
+        vec![],
+    ] {
+        let upper: Layer = [("a/b", Op::Whiteout)].into_iter().chain(own).collect();
+        assert_same(&[behind_a_link(), upper]);
+    }
+}
+
+#[test]
+fn an_opaque_directory_behind_a_lower_link_spares_what_its_own_layer_has_where_the_link_leads() {
+    for own in [vec![("t/b/a", Op::File(3))], vec![("t/b/a/c", Op::HardLink("t/a"))], vec![]] {
+        let upper: Layer = [("a/b", Op::Opaque)].into_iter().chain(own).collect();
+        assert_same(&[behind_a_link(), upper]);
+    }
+}
+
+#[test]
+fn a_whiteout_behind_one_lower_link_spares_what_its_own_layer_has_behind_another() {
+    let mut lower = behind_a_link();
+    lower.insert("b", Op::Symlink("/t"));
+    let upper: Layer = [("a/b", Op::Whiteout), ("b/b/a", Op::File(3))].into();
+    assert_same(&[lower, upper]);
+}
+
+#[test]
+fn a_directory_that_is_hidden_below_lends_no_attributes_to_the_one_a_hard_link_is_in() {
+    let lower: Layer = [("b/c", Op::Dir(0o700)), ("t/a", Op::File(0))].into();
+    let upper: Layer = [("b", Op::Whiteout), ("b/c/a", Op::HardLink("t/a"))].into();
+    assert_same(&[lower, upper]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
