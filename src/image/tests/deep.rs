@@ -11,7 +11,7 @@ use creel_image_lib::store::{Blob, Kept, Layer, Places, Settings, Store};
 use creel_image_lib::unpack::{
     Devices, Expected, Form, Limits, Options, Owners, Tree, remove_all, unpack_layer,
 };
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, IFlags, Mode, OFlags, ioctl_setflags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// All tests of this program want it so.
@@ -92,14 +92,23 @@ fn what_a_container_dug_is_removed() {
 fn what_a_killed_command_left_does_not_close_the_store() {
     let scratch = tempfile::tempdir().unwrap();
     drop(Store::open(scratch.path(), settings()).unwrap());
-    // A file where only directories are made cannot be locked as one.
-    std::fs::write(scratch.path().join("tmp/1-0"), "").unwrap();
+    let stays = scratch.path().join("tmp/1-0");
+    std::fs::create_dir(&stays).unwrap();
+    std::fs::write(stays.join("file"), "").unwrap();
     dig(&scratch.path().join("tmp"), DEPTH);
-    let store = Store::open(scratch.path(), settings()).unwrap();
-    assert!(store.left_behind().unwrap().to_string().contains("tmp/1-0"));
+    // Nobody removes a file from an immutable directory (FS_IOC_SETFLAGS(2const)).
+    let dir = std::fs::File::open(&stays).unwrap();
+    if let Err(errno) = ioctl_setflags(&dir, IFlags::IMMUTABLE) {
+        common::skip(&format!("no immutable directory can be made here: {errno}"));
+        return;
+    }
+    let store =
+        Store::open(scratch.path(), settings()).map(|store| store.left_behind().map(ToString::to_string));
+    ioctl_setflags(&dir, IFlags::empty()).unwrap();
+    assert!(store.unwrap().unwrap().contains("tmp/1-0"));
     assert!(!scratch.path().join("tmp/d").exists(), "the rest is removed");
-    std::fs::remove_file(scratch.path().join("tmp/1-0")).unwrap();
     assert!(Store::open(scratch.path(), settings()).unwrap().left_behind().is_none());
+    assert!(!stays.exists());
 }
 
 #[test]
