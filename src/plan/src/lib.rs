@@ -11,10 +11,10 @@
 pub mod annotations;
 pub mod build;
 pub mod check;
+mod decode;
 pub mod facts;
 pub mod invalid;
 pub mod names;
-mod object;
 pub mod options;
 pub mod parse;
 mod print;
