@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use crate::names::NamespaceKind;
 use crate::steps::{
     Attr, Attributes, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan,
-    MountIds, MountSource, MountStep, NetDeviceStep, OldGroups, Plan, ProcessPlan, RlimitStep, RootSwitch,
-    SeccompAt, SourceLink, StagePlan,
+    Memory, MountIds, MountSource, MountStep, NetDeviceStep, OldGroups, Plan, ProcessPlan, RlimitStep,
+    RootSwitch, SeccompAt, SourceLink, StagePlan, StageUser,
 };
 
 impl Display for Plan {
@@ -91,7 +91,7 @@ fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt
             writeln!(f, "stage  join        {} # {}", join.kind.word(), join.at)?;
         }
     }
-    if stage.become_root {
+    if stage.user != StageUser::Host {
         writeln!(f, "stage  identity    root of the user namespace{}", kept(stage.groups))?;
     }
     for clock in stage.clocks.iter().flatten() {
@@ -276,6 +276,9 @@ fn attribute_lines(f: &mut Formatter<'_>, who: &str, attributes: &Attributes) ->
 }
 
 fn process_lines(f: &mut Formatter<'_>, who: &str, process: &ProcessPlan) -> fmt::Result {
+    if process.memory == Memory::Readable {
+        writeln!(f, "{who} memory      readable to the runtime's user")?;
+    }
     rlimit_lines(f, who, &process.rlimits)?;
     if process.no_new_privileges {
         writeln!(f, "{who} no_new_privs")?;

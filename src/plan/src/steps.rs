@@ -32,7 +32,7 @@ pub struct Plan {
 /// The host's part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostPlan {
-    /// CLONE_NEW* flags of the clone3 that makes init.
+    /// CLONE_NEW* flags of the clone3 that makes init, or the stage.
     pub clone_flags: u64,
     /// Namespace files that the host opens, for the stage or init to join.
     pub joins: Vec<Join>,
@@ -104,14 +104,33 @@ pub enum MapWriter {
 pub struct StagePlan {
     /// Indices into [`HostPlan::joins`], joined in this order.
     pub joins: Vec<usize>,
-    /// Become root of the joined user namespace.
-    pub become_root: bool,
+    /// Of which user namespace it becomes root.
+    pub user: StageUser,
     /// Which groups are left then.
     pub groups: OldGroups,
     /// New time namespace with these offsets.
     pub clocks: Option<Vec<ClockOffset>>,
     /// CLONE_NEW* flags of the clone3 that makes init.
     pub clone_flags: u64,
+}
+
+impl StagePlan {
+    /// CLONE_NEW* flags of the clone3 that makes the stage itself.
+    pub fn own_flags(&self) -> u64 {
+        if self.user == StageUser::New { NamespaceKind::User.clone_flag() } else { 0 }
+    }
+}
+
+/// The user namespace in which the stage works, and init is born.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageUser {
+    /// The host's; a new one is init's own.
+    Host,
+    /// One of the joined.
+    Joined,
+    /// A new one, into which the stage is born: without privileges on the host the right to set clocks
+    /// comes from there.
+    New,
 }
 
 /// The supplementary groups of the caller in a user namespace.
@@ -436,9 +455,23 @@ pub struct Seal {
     pub umask: u32,
 }
 
+/// Whether the memory, which until execve is a copy of the runtime's, is open to ptrace(2) and what the
+/// kernel treats alike (PR_SET_DUMPABLE, prctl(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Memory {
+    /// Only to CAP_SYS_PTRACE of the runtime's user namespace (CVE-2016-9962).
+    #[default]
+    Hidden,
+    /// To the runtime's user too, who has no such capability but has to join the namespaces of a created
+    /// container and to take the seccomp listener. Where no namespace is joined nobody else is inside.
+    Readable,
+}
+
 /// What init and exec share: from resource limits to execve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessPlan {
+    /// Who may look into the process until execve.
+    pub memory: Memory,
     /// Limits that the process sets itself.
     pub rlimits: Vec<RlimitStep>,
     /// prctl(2) PR_SET_NO_NEW_PRIVS.

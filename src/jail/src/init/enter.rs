@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Enter, OldGroups, Phase};
+use creel_plan::steps::{Enter, Memory, OldGroups, Phase};
 use creel_sys::Errno;
 use creel_sys::process::{SingleThreaded, setns, unshare};
 use rustix::process::{DumpableBehavior, Gid, Uid};
@@ -16,6 +16,7 @@ use crate::error::{Step, StepError};
 
 pub fn enter(
     plan: &Enter,
+    memory: Memory,
     joins: &[(OwnedFd, u64)],
     cgroup_tasks: &[OwnedFd],
     channel: &Channel,
@@ -38,8 +39,13 @@ pub fn enter(
     }
     // Until execve the memory is a copy of the runtime's: a process of the container that may ptrace
     // by capability alone must not look into it (CVE-2016-9962).
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())?;
+    if memory == Memory::Hidden {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(
+            Phase::Enter,
+            0,
+            || "prctl(DUMPABLE, 0)".into(),
+        )?;
+    }
     // After the cgroup is joined, so that it is the root of the namespace.
     if plan.cgroup_namespace {
         unshare(NamespaceKind::Cgroup.clone_flag(), alone)

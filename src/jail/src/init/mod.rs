@@ -16,9 +16,10 @@ mod sysctl;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use creel_plan::steps::{InitPlan, Phase, ProcessPlan, SeccompAt};
+use creel_plan::steps::{InitPlan, Memory, Phase, ProcessPlan, SeccompAt};
 use creel_sys::process::SingleThreaded;
 use rustix::fs::Mode;
+use rustix::process::DumpableBehavior;
 
 pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
@@ -138,7 +139,7 @@ fn phases(
     if let Some(score) = oom_score_adj {
         sysctl::write_oom_score_adj(*score)?;
     }
-    enter::enter(enter, &resources.joins, &resources.cgroup_tasks, channel, &alone)?;
+    enter::enter(enter, process.memory, &resources.joins, &resources.cgroup_tasks, channel, &alone)?;
     resources.joins.clear();
     resources.cgroup_tasks.clear();
     rustix::process::umask(Mode::empty());
@@ -198,6 +199,10 @@ pub(crate) fn become_program(
         load_filter(resources, channel)?;
     }
     crate::process::become_user(&process.credentials, &process.exec.cwd, entered)?;
+    if process.memory == Memory::Readable {
+        // A change of ids has hidden it (proc_pid(5), "dumpable"). Refused by a filter it stays so.
+        creel_sys::best_effort(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable));
+    }
     let program = Program::find(&process.exec, process.credentials.uid)?;
     if process.seccomp == SeccompAt::BeforeExec {
         load_filter(resources, channel)?;

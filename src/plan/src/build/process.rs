@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::invalid::Invalid;
 use crate::names::{capability_number, rlimit_number};
 use crate::spec::{Capabilities, MemoryPolicy, Personality, Process};
-use crate::steps::{CapSets, Console, Credentials, Exec, ProcessPlan, RlimitStep, SeccompAt};
+use crate::steps::{CapSets, Console, Credentials, Exec, Memory, ProcessPlan, RlimitStep, SeccompAt};
 
 /// What a process depends on beside its own section.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +63,7 @@ pub fn plan_process(
     let rlimits = rlimits(process)?;
     let (own, by_host) = if context.limits_by_host { (Vec::new(), rlimits) } else { (rlimits, Vec::new()) };
     let plan = ProcessPlan {
+        memory: Memory::Hidden,
         rlimits: own,
         no_new_privileges,
         attributes: super::attributes::plan_attributes(process, context)?,
