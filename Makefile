@@ -4,7 +4,7 @@ BIN = $(shell hack/build.sh --dir)
 # Where rustup puts cargo, which sudo and a fresh shell do not have in PATH.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: build install test test-unit test-e2e test-images test-engines test-gates lint bench bench-images fuzz demo clean
+.PHONY: build install test test-unit test-e2e test-images test-engines test-gates test-vm lint bench bench-images fuzz demo clean
 
 build: ; hack/build.sh creel creel-image
 
@@ -21,6 +21,9 @@ test-e2e: ; hack/test.sh e2e differential
 test-engines: ; hack/test.sh engines
 
 test-gates: ; hack/test.sh gates
+
+# In a machine with systemd and cgroup v2: hours under emulation; make test-vm VM='e2e user' for less
+test-vm: ; hack/test-vm.sh $(VM)
 
 lint: ; hack/lint.sh
 

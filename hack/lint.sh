@@ -25,7 +25,7 @@ if git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
     if git grep -nF -e "$PWD/" -- . ':!*.lock'; then fail "a file names the path of this checkout"; fi
 fi
 if command -v shellcheck >/dev/null; then
-    shellcheck -x hack/*.sh .ci/run
+    shellcheck -x hack/*.sh hack/vm/*.sh .ci/run
 else
     echo "lint: shellcheck is not installed; scripts not checked"
 fi

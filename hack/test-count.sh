@@ -14,7 +14,8 @@ cat "$@" | awk '
             if ($i ~ /^(ignored|skipped)/) ignored += $(i - 1)
         }
     }
-    match($0, /skip: [^:]/) && !seen[substr($0, RSTART)]++ { skips[++n] = substr($0, RSTART) }
+    /^== / { group = $2 }
+    match($0, /skip: [^:]/) && !seen[group, substr($0, RSTART)]++ { skips[++n] = substr($0, RSTART) }
     END {
         early = n > ignored ? n - ignored : 0
         if (n) print "\nskipped:"

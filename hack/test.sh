@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs groups of tests and counts: hack/test.sh unit|e2e|differential|images|engines|gates ...
+# Runs groups of tests and counts: hack/test.sh unit|e2e|differential|images|engines|gates|vm ...
 #
 # A test that cannot run here prints "skip: NAME: REASON" on standard error and returns; cargo counts
 # it as passed, the last lines of this script count it as skipped. Fails when any test failed or a
@@ -30,6 +30,9 @@ for group; do
         run unit
         run unit -p creel-bench -p creel-integration --lib --bins
         run unit -p creel-fuzz
+    elif [ "$group" = vm ]; then
+        # What takes minutes; `make test-vm` runs more.
+        hack/test-vm.sh e2e-systemd user-systemd engines-limits 2>&1 | tee -a "$log" || broken+=(vm)
     else
         run "$group" -p creel-integration --test "$group"
     fi

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::probe;
+use crate::{ids, probe};
 
 /// Applets that the tests use, as links to busybox.
 const APPLETS: &[&str] = &[
@@ -28,13 +28,19 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Makes `dir` with a rootfs of its own, and the config of [`base_config`].
+    /// Makes `dir` with a rootfs of its own, and the config of [`base_config`]; where an ordinary user runs
+    /// the tests, with a user namespace of that user's ids.
     ///
     /// # Panics
     /// When files cannot be written, or busybox is not installed.
     pub fn make(dir: &Path, cgroups_path: &str) -> Bundle {
         fill_rootfs(&dir.join("rootfs"));
-        Bundle { dir: dir.to_owned(), config: base_config(cgroups_path) }
+        let mut bundle = Bundle { dir: dir.to_owned(), config: base_config(cgroups_path) };
+        if let Some(ids) = ids::subordinate() {
+            bundle.namespace("user", None);
+            bundle.set("linux/uidMappings", ids.uid_map()).set("linux/gidMappings", ids.gid_map());
+        }
+        bundle
     }
 
     /// The bundle directory.

@@ -19,6 +19,7 @@ pub struct Cmd {
     program: OsString,
     args: Vec<OsString>,
     env: Vec<(String, Option<OsString>)>,
+    bare: bool,
     cwd: Option<PathBuf>,
     stdin: Option<Stdio>,
     deadline: Duration,
@@ -33,6 +34,7 @@ impl Cmd {
             program: program.as_ref().to_owned(),
             args: Vec::new(),
             env: unset.into_iter().map(|name| (name.to_owned(), None)).collect(),
+            bare: false,
             cwd: None,
             stdin: None,
             deadline: wait::DEADLINE,
@@ -65,6 +67,12 @@ impl Cmd {
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Cmd {
         self.env.push((name.to_owned(), Some(value.as_ref().to_owned())));
+        self
+    }
+
+    /// Starts from an environment of PATH alone, which is the same everywhere.
+    pub fn bare(mut self) -> Cmd {
+        self.bare = true;
         self
     }
 
@@ -104,6 +112,9 @@ impl Cmd {
     fn spawn_onto(self, outs: (Stdio, Stdio), files: Option<(File, File)>) -> Running {
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(self.stdin.unwrap_or_else(Stdio::null)).stdout(outs.0).stderr(outs.1);
+        if self.bare {
+            command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        }
         for (name, value) in &self.env {
             match value {
                 Some(value) => command.env(name, value),
@@ -175,11 +186,10 @@ impl Running {
     /// # Panics
     /// When that takes longer than its deadline; it is killed then.
     pub fn output(mut self) -> Output {
-        let pid = Pid::from_child(&self.child);
-        let in_time = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => wait::readable(&pidfd, self.deadline),
-            // Reaped by has_exited.
-            Err(_) => true,
+        // Once it is reaped, its number may be another's.
+        let in_time = self.has_exited() || {
+            let pid = Pid::from_child(&self.child);
+            wait::readable(pidfd_open(pid, PidfdFlags::empty()).unwrap(), self.deadline)
         };
         if !in_time {
             self.child.kill().unwrap();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::bundle::Bundle;
 use crate::command::{Cmd, Output};
 use crate::leaks::{self, Leaks};
+use crate::owner::Owner;
 use crate::runtime::Runtime;
 use crate::scratch::Scratch;
 use crate::wait::{self, Process};
@@ -24,6 +25,7 @@ pub struct Container {
     pub bundle: Bundle,
     id: String,
     global: Vec<String>,
+    owner: Owner,
     mounts_before: Vec<String>,
 }
 
@@ -57,22 +59,40 @@ impl Container {
 
     /// A container of `runtime`.
     pub fn of(runtime: &Runtime) -> Container {
+        Container::owned(runtime, Owner::under_test())
+    }
+
+    /// A container of `runtime` with a cgroup of that owner.
+    pub fn owned(runtime: &Runtime, owner: Owner) -> Container {
         let scratch = Scratch::new();
-        let bundle = Bundle::make(&scratch.dir("bundle"), &format!("/{}", scratch.name()));
+        let bundle = Bundle::make(&scratch.dir("bundle"), &owner.cgroups_path(scratch.name()));
         let id = scratch.name().to_owned();
         scratch.dir("root");
         let mounts_before = leaks::mounts();
-        Container { runtime: runtime.clone(), scratch, bundle, id, global: Vec::new(), mounts_before }
+        let global = owner.flag().into_iter().map(str::to_owned).collect();
+        Container { runtime: runtime.clone(), scratch, bundle, id, global, owner, mounts_before }
     }
 
     /// Every command gets this global flag from now on.
     pub fn with_global(&mut self, flag: &str) {
-        self.global.push(flag.to_owned());
+        if !self.global.iter().any(|known| known == flag) {
+            self.global.push(flag.to_owned());
+        }
     }
 
-    /// Container id; also the name of its cgroup.
+    /// Container id; part of the name of its cgroup.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Path of its cgroup below the mount points of the hierarchies, unless the test has changed cgroupsPath.
+    pub fn cgroup(&self) -> String {
+        self.owner.cgroup(&self.id)
+    }
+
+    /// Its cgroup in the hierarchy of a controller, which it is in once it is created.
+    pub fn cgroup_dir(&self, controller: &str) -> Option<PathBuf> {
+        Some(cgroups::mount(controller)?.join(self.cgroup().trim_start_matches('/')))
     }
 
     /// The scratch directory.

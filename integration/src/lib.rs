@@ -14,7 +14,9 @@ pub mod cgroups;
 pub mod command;
 pub mod container;
 pub mod engine;
+pub mod ids;
 pub mod leaks;
+pub mod owner;
 pub mod probe;
 pub mod pty;
 pub mod runtime;
@@ -25,4 +27,5 @@ pub mod wait;
 
 pub use command::{Cmd, Output, Running};
 pub use container::Container;
+pub use owner::Owner;
 pub use runtime::{Runtime, is_creel};

@@ -85,3 +85,12 @@ pub fn has_option(mount: &Value, option: &str) -> bool {
 pub fn has_mount_option(mount: &Value, option: &str) -> bool {
     mount["options"].as_array().is_some_and(|options| options.iter().any(|known| known == option))
 }
+
+#[cfg(test)]
+mod tests {
+    /// hack/test-vm.sh has it built this way, for a machine without cargo.
+    #[test]
+    fn probe_and_fake_criu_are_there() {
+        assert!(super::binary().is_file() && super::fake_criu().is_file());
+    }
+}

@@ -22,12 +22,40 @@ macro_rules! needs_runc {
     };
 }
 
-/// Prints one skip. It goes to the file descriptor, because libtest hides what the print macros of
+/// Skips the test where systemd makes the cgroups (`CREEL_TEST_CGROUP`).
+#[macro_export]
+macro_rules! needs_cgroupfs {
+    () => {
+        if $crate::Owner::under_test() == $crate::Owner::Systemd {
+            $crate::skip!("cgroups are systemd's here");
+        }
+    };
+}
+
+/// Skips the test where an ordinary user runs the tests.
+#[macro_export]
+macro_rules! needs_root {
+    ($why:literal) => {
+        if !$crate::ids::are_roots() {
+            $crate::skip!("root {}", $why);
+        }
+    };
+}
+
+/// Prints one skip. Lines go to the file descriptor, because libtest hides what the print macros of
 /// passing tests write.
 ///
 /// # Panics
 /// When stderr is closed.
 pub fn report(here: &str, reason: &str) {
     let test = here.trim_end_matches("::here");
-    std::io::stderr().write_all(format!("skip: {test}: {reason}\n").as_bytes()).unwrap();
+    say(&format!("skip: {test}: {reason}"));
+}
+
+/// Prints a line that a passing test has to say.
+///
+/// # Panics
+/// When stderr is closed.
+pub fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use creel_image_lib::choose::choose;
-use creel_image_lib::config::ImageConfig;
+use creel_image_lib::config::{ImageConfig, chain_ids};
 use creel_image_lib::manifest::{self, Document};
 use creel_image_lib::platform::Platform;
 use creel_image_lib::runtime_config::{Databases, Run, runtime_config};
@@ -39,7 +39,7 @@ pub fn run(data: &[u8]) {
         assert!(asked.get() <= rest.len() + 1);
     }
     if let Ok(config) = ImageConfig::parse(first) {
-        assert_eq!(config.chain_ids().len(), config.rootfs.diff_ids.len());
+        assert_eq!(chain_ids(&config.rootfs.diff_ids).len(), config.rootfs.diff_ids.len());
         let text = |at: usize| rest.get(at).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         let users = Databases { passwd: text(0).unwrap_or_default(), group: text(1).unwrap_or_default() };
         if let Ok(value) = runtime_config(&config, &Run::default(), &users, "rootfs") {

@@ -11,10 +11,17 @@ pub fn reference(data: &[u8]) {
     let again = told.parse::<Source>();
     assert!(again.as_ref().is_ok_and(|again| *again == source), "{text:?} is {source:?}, {told:?} {again:?}");
     if let Source::Registry(reference) = source {
-        // It goes into URLs and headers.
-        let name = reference.manifest_name();
-        assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-:+=".contains(&b)), "{name:?}");
-        assert!(!told.contains(".."), "{told:?}");
+        // Host, repository and tag or digest go into URLs: none leaves its place there. A tag may have two dots
+        // within (distribution-spec, "Pulling manifests"), but is not a step up.
+        let plain = |text: &str, more: &[u8]| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+        };
+        let (host, name) = (reference.registry(), reference.manifest_name());
+        assert!(plain(host, b".-_:[]") && !host.contains(".."), "{host:?}");
+        let repository = reference.repository();
+        let component = |part: &str| plain(part, b"._-") && !part.starts_with('.') && !part.contains("..");
+        assert!(repository.split('/').all(component), "{repository:?}");
+        assert!(plain(name, b"._-:+=") && !name.starts_with('.'), "{name:?}");
     }
 }
 

@@ -12,6 +12,7 @@ use super::harness::Skip;
 /// A top-level directory that exists in each hierarchy, or in none.
 #[derive(Debug)]
 pub struct Top {
+    parent: String,
     name: String,
 }
 
@@ -42,9 +43,9 @@ fn hierarchies() -> Result<Vec<Hierarchy>> {
 }
 
 impl Top {
-    /// Nothing is made yet: engines and runtimes do that.
-    pub fn new(name: String) -> Self {
-        Self { name }
+    /// Nothing is made yet: engines and runtimes do that. The parent is "" for the top of the hierarchies.
+    pub fn new(parent: String, name: String) -> Self {
+        Self { parent, name }
     }
 
     /// The directory's name.
@@ -56,7 +57,7 @@ impl Top {
     pub fn directories(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         for hierarchy in hierarchies()? {
-            walk(&hierarchy.mount.join(&self.name), &mut found)?;
+            walk(&hierarchy.mount.join(&self.parent).join(&self.name), &mut found)?;
         }
         Ok(found)
     }
@@ -161,6 +162,33 @@ pub fn cpu_max(process: &Path) -> Result<String> {
 /// CPU weight: v1's shares, or v2's weight.
 pub fn cpu_shares(process: &Path) -> Result<String> {
     value(process, File { controller: "cpu", v1: "cpu.shares", v2: "cpu.weight" })
+}
+
+/// How often something has happened in a cgroup.
+#[derive(Debug, Clone, Copy)]
+pub struct Count {
+    file: File,
+    key: &'static str,
+}
+
+/// Processes that the OOM killer took.
+pub const OOM_KILLS: Count = Count {
+    file: File { controller: "memory", v1: "memory.oom_control", v2: "memory.events" },
+    key: "oom_kill",
+};
+/// Periods in which the CPU quota was used up.
+pub const THROTTLED: Count =
+    Count { file: File { controller: "cpu", v1: "cpu.stat", v2: "cpu.stat" }, key: "nr_throttled" };
+/// Processes that were one too many.
+pub const REFUSED_FORKS: Count =
+    Count { file: File { controller: "pids", v1: "pids.events", v2: "pids.events" }, key: "max" };
+
+/// Insist that it has happened, to processes in the cgroup of this one.
+pub fn has_happened(process: &Path, count: Count) -> Result<()> {
+    let text = value(process, count.file)?;
+    let number = text.lines().find_map(|line| line.strip_prefix(count.key)?.strip_prefix(' '));
+    ensure!(number.is_some_and(|number| number != "0"), "{} in {text:?}", count.key);
+    Ok(())
 }
 
 /// Whether the cgroup of a process is frozen.

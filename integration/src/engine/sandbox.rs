@@ -3,6 +3,10 @@
 //! Its first process only waits for the end of its standard input, which is a pipe held by the test:
 //! when the test ends, however it ends, the kernel kills everything in the PID namespace, and mounts,
 //! bridges and iptables rules go with the namespaces.
+//!
+//! Where systemd makes the cgroups (`CREEL_TEST_CGROUP`) the PID namespace is the machine's, because runtimes
+//! tell systemd pids, and `/run` has systemd's sockets. A process then belongs to the sandbox by its mount
+//! namespace or by its cgroup, and what is left ends with the sandbox's slice.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::cgroup::Top;
 use super::command::{Call, ended_within};
 use crate::leaks::KEPT_FILTERS;
+use crate::owner::Owner;
 
 /// Directories whose contents the host and the sandbox do not share.
 pub const PRIVATE: [&str; 4] = ["/run", "/var/lib", "/opt", "/dev/shm"];
@@ -26,9 +31,18 @@ pub const SCRATCH: &str = "/run/engine";
 /// Set up inside the new namespaces. sysfs is mounted again because it shows the network namespace of
 /// its mounter; the cgroup mounts step aside meanwhile. CNI's address files (/var/lib/cni),
 /// containerd's plugins (/opt/containerd) and podman's locks (/dev/shm) are not the host's. SIGCHLD is ignored so that orphans are reaped.
+/// `$KEEP` are directories of the host's `/run`, found by a descriptor that mount(8) must not resolve (`-c`).
 const SETUP: &str = "set -e
+exec 9</run
 mount -t tmpfs -o mode=755 tmpfs /run
+for dir in $KEEP; do
+    [ -d /proc/self/fd/9/$dir ] || continue
+    mkdir /run/$dir
+    mount -c --rbind /proc/self/fd/9/$dir /run/$dir
+done
+exec 9<&-
 mkdir -p /run/lock /run/engine/tmp /run/cgroup
+chown -R $OWNER /run/engine
 mount --move /sys/fs/cgroup /run/cgroup
 mount -t sysfs sysfs /sys
 mount --move /run/cgroup /sys/fs/cgroup
@@ -46,15 +60,32 @@ pub struct Sandbox {
     unshare: Child,
     first: u32,
     cgroup: Top,
+    owner: Owner,
+    user: Option<u32>,
 }
 
 impl Sandbox {
     /// Start one for `engine`, whose name becomes part of the cgroup's.
     pub fn start(engine: &str) -> Result<Self> {
-        let cgroup = Top::new(format!("creel-{engine}-{}", std::process::id()));
+        Self::start_for(None, engine)
+    }
+
+    /// Start one in which [`Sandbox::call`] is that user's, who has a systemd; the scratch directory too.
+    pub fn start_for(user: Option<u32>, engine: &str) -> Result<Self> {
+        let owner = Owner::under_test();
+        let systemd = owner == Owner::Systemd;
+        // A dash in a slice's name makes it one of another slice.
+        let name = format!("creel-{engine}-{}", std::process::id());
+        let name = if systemd { format!("{}.slice", name.replace('-', "")) } else { name };
+        let manager = |uid: u32| format!("user.slice/user-{uid}.slice/user@{uid}.service");
+        let cgroup = Top::new(user.map(manager).unwrap_or_default(), name);
+        let own_pids: &[&str] = if systemd { &[] } else { &["--pid", "--mount-proc"] };
         let mut unshare = Command::new("unshare")
-            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["--mount", "--net", "--fork", "--kill-child"])
+            .args(own_pids)
             .args(["--propagation", "private", "--", "sh", "-c", SETUP])
+            .env("KEEP", if systemd { "systemd dbus user" } else { "" })
+            .env("OWNER", user.unwrap_or(0).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -69,7 +100,7 @@ impl Sandbox {
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let children = fs::read_to_string(&children).context(children)?;
         let first = children.trim().parse().with_context(|| format!("children {children:?}"))?;
-        Ok(Self { unshare, first, cgroup })
+        Ok(Self { unshare, first, cgroup, owner, user })
     }
 
     /// The sandbox's first process, as the test sees it.
@@ -77,9 +108,19 @@ impl Sandbox {
         self.first
     }
 
-    /// Name of the cgroup below which its containers belong.
+    /// Name of the cgroup below which its containers belong, or of the slice.
     pub fn cgroup(&self) -> &str {
         self.cgroup.name()
+    }
+
+    /// Whose sandbox it is, unless it is root's.
+    pub fn user(&self) -> Option<u32> {
+        self.user
+    }
+
+    /// Whether systemd makes the cgroups.
+    pub fn has_systemd(&self) -> bool {
+        self.owner == Owner::Systemd
     }
 
     /// A path in the scratch directory, as the sandbox sees it.
@@ -104,6 +145,12 @@ impl Sandbox {
         Ok(fs::read_link(&link).with_context(|| link.display().to_string())?.to_string_lossy().into_owned())
     }
 
+    /// [`Sandbox::namespace`] of the sandbox itself.
+    pub fn own_namespace(&self, name: &str) -> Result<String> {
+        let link = format!("/proc/{}/ns/{name}", self.first);
+        Ok(fs::read_link(&link).context(link)?.to_string_lossy().into_owned())
+    }
+
     /// Wait until a process has become this program: engines report a container as started when the runtime
     /// has let it go, which is before its execve(2), and a signal may still find the runtime's handlers.
     pub fn until_running(&self, pid: u32, program: &str) -> Result<()> {
@@ -116,9 +163,15 @@ impl Sandbox {
     /// A command in the sandbox. It dies with the nsenter(1) that brings it there.
     pub fn call(&self, words: &[&str]) -> Call {
         let target = self.first.to_string();
-        let prefix = ["nsenter", "--target", &target, "--mount", "--net", "--pid", "--"];
-        let prefix = prefix.iter().chain(&["setpriv", "--pdeathsig", "KILL", "--"]);
-        Call::new(prefix.map(|word| (*word).to_owned()).collect(), words)
+        let enter = ["nsenter", "--target", &target, "--mount", "--net", "--pid", "--"];
+        let mut prefix: Vec<String> = enter.map(str::to_owned).to_vec();
+        if let Some(uid) = self.user {
+            let ids = [format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()];
+            prefix.extend(["setpriv".to_owned()].into_iter().chain(ids));
+            prefix.extend(["env".to_owned(), format!("XDG_RUNTIME_DIR=/run/user/{uid}")]);
+        }
+        prefix.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(str::to_owned));
+        Call::new(prefix, words)
     }
 
     /// Evaluate `condition` until it holds, the deadline passes or the sandbox ends.
@@ -174,11 +227,22 @@ impl Sandbox {
         let proc = self.outside(Path::new("/proc"));
         let mut pids = Vec::new();
         for entry in fs::read_dir(&proc).with_context(|| proc.display().to_string())? {
-            if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok())
+                && (!self.has_systemd() || self.is_inside(pid))
+            {
                 pids.push(pid);
             }
         }
         Ok(pids)
+    }
+
+    /// Whether a process of the machine's belongs to the sandbox: an engine's, or a container's.
+    fn is_inside(&self, pid: u32) -> bool {
+        let mounts = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let cgroup = || fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        pid != self.unshare.id()
+            && (mounts(pid).is_some_and(|ns| Some(ns) == mounts(self.first))
+                || cgroup().contains(self.cgroup()))
     }
 
     /// End it, and insist that the engine has ended before and that the cgroups can be removed.
@@ -195,12 +259,16 @@ impl Sandbox {
     }
 
     fn end(&mut self) -> Result<()> {
+        // Of a slice that nobody needs any more systemd may know nothing, and says so.
+        let whose = if self.user.is_some() { "--user" } else { "--system" };
+        let stop = self.call(&["systemctl", whose, "--quiet", "stop", self.cgroup()]);
+        let stopped = if self.has_systemd() { stop.output().map(drop) } else { Ok(()) };
         drop(self.unshare.stdin.take());
         if !ended_within(&self.unshare, Duration::from_secs(10))? {
             self.unshare.kill()?;
         }
         self.unshare.wait()?;
-        self.cgroup.remove()
+        stopped.and(self.cgroup.remove())
     }
 }
 

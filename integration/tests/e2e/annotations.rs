@@ -3,11 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 
 use creel_integration::sockets::FdSocket;
-use creel_integration::{Cmd, Container, is_creel, skip};
+use creel_integration::{Cmd, Container, is_creel, needs_root, skip};
 use serde_json::json;
 
 #[test]
 fn the_caller_s_groups_are_kept_when_asked() {
+    needs_root!("may set groups");
     if !is_creel() {
         skip!("runc has no such annotation");
     }

@@ -1,8 +1,8 @@
-//! `.linux.cgroupsPath` and `.linux.resources`, owner cgroupfs.
+//! `.linux.cgroupsPath` and `.linux.resources`.
 
 use std::path::Path;
 
-use creel_integration::{Container, cgroups, is_creel, needs_runc, skip};
+use creel_integration::{Container, Owner, cgroups, is_creel, needs_cgroupfs, needs_root, needs_runc, skip};
 use serde_json::{Value, json};
 
 /// A running container with the resources.
@@ -22,7 +22,7 @@ fn assert_value(container: &Container, controller: &str, v1: (&str, &str), v2: (
     if file.is_empty() {
         return;
     }
-    let seen = cgroups::read(controller, container.id(), file);
+    let seen = cgroups::read(controller, &container.cgroup(), file);
     assert_eq!(seen.as_deref(), Some(value), "{controller} {file}");
 }
 
@@ -106,7 +106,7 @@ fn cpuset_is_set_and_inherited() {
     let all =
         cgroups::read("cpuset", "/", if cgroups::is_v2() { "cpuset.cpus.effective" } else { "cpuset.cpus" });
     if !cgroups::is_v2() {
-        assert_eq!(cgroups::read("cpuset", container.id(), "cpuset.cpus"), all);
+        assert_eq!(cgroups::read("cpuset", &container.cgroup(), "cpuset.cpus"), all);
     }
 }
 
@@ -129,11 +129,11 @@ fn blkio_throttling_is_set() {
     let container =
         with(json!({ "blockIO": { "throttleReadBpsDevice": rate, "throttleWriteIOPSDevice": rate } }));
     if cgroups::is_v2() {
-        let text = cgroups::read("io", container.id(), "io.max").unwrap();
+        let text = cgroups::read("io", &container.cgroup(), "io.max").unwrap();
         assert!(text.contains("rbps=1048576") && text.contains("wiops=1048576"), "{text}");
     } else {
         for file in ["blkio.throttle.read_bps_device", "blkio.throttle.write_iops_device"] {
-            let text = cgroups::read("blkio", container.id(), file).unwrap();
+            let text = cgroups::read("blkio", &container.cgroup(), file).unwrap();
             assert_eq!(text, format!("{major}:{minor} 1048576"), "{file}");
         }
     }
@@ -141,6 +141,7 @@ fn blkio_throttling_is_set() {
 
 #[test]
 fn device_rules_forbid_and_allow() {
+    needs_root!("may make devices");
     let mut container = Container::shell(
         "cat /dev/fuse-like 2>&1; head -c 1 /dev/kmsg-like 2>&1 >/dev/null; echo; head -c 1 /dev/zero > /dev/null && echo zero",
     );
@@ -176,7 +177,7 @@ fn device_rules_are_written_to_the_v1_hierarchy() {
         { "allow": true, "type": "c", "major": 10, "minor": 229, "access": "rw" },
         { "allow": true, "type": "b", "major": 7, "access": "r" },
     ] }));
-    let list = cgroups::read("devices", container.id(), "devices.list").unwrap();
+    let list = cgroups::read("devices", &container.cgroup(), "devices.list").unwrap();
     let lines: Vec<&str> = list.lines().collect();
     for expected in ["c 10:229 rw", "b 7:* r", "c 1:3 rwm", "c 1:5 rwm", "c 5:0 rwm", "c 136:* rwm"] {
         assert!(lines.contains(&expected), "{expected} in {list}");
@@ -190,7 +191,7 @@ fn process_is_in_the_cgroup_of_the_config() {
     let report = container.seen("cgroup");
     let rows: Vec<&str> =
         report["cgroup"].as_array().unwrap().iter().map(|row| row.as_str().unwrap()).collect();
-    let own = format!("/{}", container.id());
+    let own = container.cgroup();
     let inside = rows.iter().filter(|row| row.ends_with(&own)).count();
     assert!(inside >= 1, "{rows:?}");
     if let Some(row) = rows.iter().find(|row| row.contains(":pids:")) {
@@ -200,6 +201,7 @@ fn process_is_in_the_cgroup_of_the_config() {
 
 #[test]
 fn relative_path_lies_below_the_callers_cgroup() {
+    needs_cgroupfs!();
     let mut container = Container::new();
     container.bundle.set("linux/cgroupsPath", container.id().to_owned());
     let report = container.seen("cgroup");
@@ -226,6 +228,7 @@ fn without_a_path_the_cgroup_has_the_id() {
 
 #[test]
 fn dots_in_the_path_do_not_lead_out() {
+    needs_cgroupfs!();
     let mut container = Container::new();
     let path = format!("/../../../{}", container.id());
     container.bundle.set("linux/cgroupsPath", path).probe("cgroup");
@@ -238,11 +241,12 @@ fn dots_in_the_path_do_not_lead_out() {
 
 #[test]
 fn delete_leaves_what_create_did_not_make() {
-    let Some(mount) = cgroups::mount("pids") else { skip!("no pids controller") };
+    needs_cgroupfs!();
     let mut container = Container::idle();
-    let parent = mount.join(format!("{}-parent", container.id()));
+    let Some(dir) = container.cgroup_dir("pids") else { skip!("no pids controller") };
+    let parent = dir.with_file_name(format!("{}-parent", container.id()));
     std::fs::create_dir(&parent).unwrap();
-    container.bundle.set("linux/cgroupsPath", format!("/{0}-parent/{0}", container.id()));
+    container.bundle.set("linux/cgroupsPath", format!("{}-parent/{}", container.cgroup(), container.id()));
     container.create();
     let init = container.init();
     container.call("delete", &["--force"]).output().ok();
@@ -263,7 +267,7 @@ fn cgroup_that_is_in_use_is_refused() {
     let first = Container::idle();
     first.create();
     let mut second = Container::idle();
-    second.bundle.set("linux/cgroupsPath", format!("/{}", first.id()));
+    second.bundle.set("linux/cgroupsPath", first.bundle.config["linux"]["cgroupsPath"].clone());
     let output = second.call("create", &[]).output().exits(1).says(&["not empty"]);
     second.assert_clean(&output);
     assert_eq!(first.status(), "created");
@@ -271,9 +275,10 @@ fn cgroup_that_is_in_use_is_refused() {
 
 #[test]
 fn empty_cgroup_that_was_there_may_be_used() {
-    let Some(mount) = cgroups::mount("pids") else { skip!("no pids controller") };
+    needs_cgroupfs!();
     let container = Container::idle();
-    std::fs::create_dir(mount.join(container.id())).unwrap();
+    let Some(dir) = container.cgroup_dir("pids") else { skip!("no pids controller") };
+    std::fs::create_dir(dir).unwrap();
     container.create();
     container.start();
     container.call("delete", &["--force"]).output().ok();
@@ -282,11 +287,11 @@ fn empty_cgroup_that_was_there_may_be_used() {
 
 #[test]
 fn cgroups_that_the_container_made_are_deleted_too() {
-    let Some(mount) = cgroups::mount("pids") else { skip!("no pids controller") };
     let container = Container::idle();
+    let Some(dir) = container.cgroup_dir("pids") else { skip!("no pids controller") };
     container.run_detached();
     for name in ["sub", "sub/deep"] {
-        std::fs::create_dir(mount.join(container.id()).join(name)).unwrap();
+        std::fs::create_dir(dir.join(name)).unwrap();
     }
     let output = container.call("delete", &["--force"]).output().ok();
     container.assert_clean(&output);
@@ -294,6 +299,7 @@ fn cgroups_that_the_container_made_are_deleted_too() {
 
 #[test]
 fn process_left_in_the_cgroup_is_killed_by_delete() {
+    needs_root!("may mount procfs of its own PID namespace");
     let mut container = Container::shell("sleep 1000 & touch /ready; exit 0");
     container.bundle.without_namespace("pid");
     container.create();
@@ -311,9 +317,11 @@ fn values_that_the_kernel_refuses_are_an_error_that_names_them() {
         skip!("no cpu controller");
     }
     let mut container = Container::idle();
-    container.bundle.set("linux/resources/cpu", json!({ "quota": 1, "period": 100_000 }));
-    container.create_fails().says(&["invalid argument"]).creel_says(&[".linux.resources.cpu"]);
-    let mut container = Container::idle();
+    // systemd's quotas are whole percents, and so is what creel writes then.
+    if Owner::under_test() != Owner::Systemd {
+        container.bundle.set("linux/resources/cpu", json!({ "quota": 1, "period": 100_000 }));
+        container.create_fails().says(&["invalid argument"]).creel_says(&[".linux.resources.cpu"]);
+    }
     container.bundle.set("linux/resources/cpu", json!({ "cpus": "4095" }));
     container.create_fails().creel_says(&[".linux.resources.cpu.cpus"]);
 }
@@ -324,8 +332,40 @@ fn unified_values_need_the_unified_hierarchy() {
     container.bundle.set("linux/resources/unified", json!({ "pids.max": "12" }));
     if cgroups::is_v2() {
         container.create();
-        assert_eq!(cgroups::read("pids", container.id(), "pids.max").as_deref(), Some("12"));
+        assert_eq!(cgroups::read("pids", &container.cgroup(), "pids.max").as_deref(), Some("12"));
     } else {
         container.create_fails();
     }
+}
+
+#[test]
+fn cgroups_that_a_container_nests_deeper_than_paths_go_are_killed_and_removed() {
+    // Deeper than PATH_MAX, and than descriptors are allowed to the runtime.
+    const DEPTH: usize = 1200;
+    // The hierarchy by which creel finds the processes.
+    let Some(devices) = cgroups::mount("devices").or_else(|| cgroups::mount("pids")) else {
+        skip!("no devices controller")
+    };
+    let mut container = Container::idle();
+    container.bundle.without_namespace("pid");
+    container.run_detached();
+    container.wait_file("/ready");
+    let open = |path: &std::path::Path| {
+        rustix::fs::open(path, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap()
+    };
+    let mut here = open(&devices.join(container.id()));
+    for _ in 0..DEPTH {
+        rustix::fs::mkdirat(&here, "deep", rustix::fs::Mode::RWXU).unwrap();
+        here =
+            rustix::fs::openat(&here, "deep", rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+    }
+    let limited = |args: &[&str]| {
+        container.cmd(args.iter().copied()).behind(["prlimit", "--nofile=1024", "--"]).output()
+    };
+    limited(&["ps", "--format", "json", container.id()]).ok();
+    let init = container.init();
+    limited(&["kill", "--all", container.id(), "KILL"]).ok();
+    init.exited();
+    let output = limited(&["delete", container.id()]).ok();
+    container.assert_clean(&output);
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use creel_integration::sockets::FdSocket;
-use creel_integration::{Cmd, Container, cgroups, is_creel, probe, skip, wait};
+use creel_integration::{Cmd, Container, cgroups, is_creel, needs_root, probe, skip, wait};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::{Value, json};
 
@@ -112,11 +112,11 @@ fn every_flag_of_checkpoint_reaches_criu() {
 fn freezer_and_cgroups_are_the_containers() {
     let container = idle();
     let options = dumped(&container, &[]);
-    match cgroups::mount("freezer") {
-        Some(freezer) => {
-            assert_eq!(options["44"][0], freezer.join(container.id()).to_str().unwrap());
+    match container.cgroup_dir("freezer") {
+        Some(dir) => assert_eq!(options["44"][0], dir.to_str().unwrap()),
+        None if cgroups::is_v2() => {
+            assert!(options["44"][0].as_str().unwrap().ends_with(&container.cgroup()));
         }
-        None if cgroups::is_v2() => assert!(options["44"][0].as_str().unwrap().ends_with(container.id())),
         None => assert!(options["44"].is_null()),
     }
     container.stop_and_delete();
@@ -321,6 +321,7 @@ fn saved(container: Container) -> Container {
 
 #[test]
 fn restored_container_is_running_and_has_all_that_create_makes() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     let data = container.scratch().dir("data");
     container.bundle.mount("/data/deep", "bind", data.to_str().unwrap(), &["bind"]);
@@ -358,7 +359,7 @@ fn restored_container_is_running_and_has_all_that_create_makes() {
     let cgroup = note["around"]["cgroup"].as_str().unwrap();
     let roots = pairs(options, "25");
     if let Some(line) = cgroup.lines().find(|line| line.contains(":pids:") || line.starts_with("0::")) {
-        assert!(line.ends_with(container.id()), "{cgroup}");
+        assert!(line.ends_with(&container.cgroup()), "{cgroup}");
         let path = line.rsplit(':').next().unwrap();
         assert!(roots.iter().any(|(_, root)| root == path), "{roots:?}");
     }
@@ -367,6 +368,7 @@ fn restored_container_is_running_and_has_all_that_create_makes() {
 
 #[test]
 fn every_flag_of_restore_reaches_criu() {
+    needs_root!("may have CRIU restore");
     let container = saved(with_fake(Container::idle()));
     for (flags, field, value) in [
         (&["--ext-unix-sk"][..], "4", json!(1)),
@@ -398,6 +400,7 @@ fn every_flag_of_restore_reaches_criu() {
 
 #[test]
 fn pipes_of_the_saved_container_become_the_callers() {
+    needs_root!("may have CRIU restore");
     let container = with_fake(Container::idle());
     let (_read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     let null = || std::fs::File::open("/dev/null").unwrap();
@@ -413,6 +416,22 @@ fn pipes_of_the_saved_container_become_the_callers() {
     container.stop_and_delete();
 }
 
+#[test]
+fn pipe_of_the_containers_own_is_not_taken_for_the_callers() {
+    let script = "sleep 1000 | sleep 1000 & until readlink /proc/$!/fd/0 | grep -q pipe; do :; done; \
+        exec 0< /proc/$!/fd/0; touch /ready; while true; do sleep 100 & wait $!; done";
+    let container = with_fake(Container::shell(script));
+    container.run_detached();
+    container.wait_file("/ready");
+    let stdin = std::fs::read_link(format!("/proc/{}/fd/0", container.state()["pid"])).unwrap();
+    assert!(stdin.to_str().unwrap().starts_with("pipe:"), "{stdin:?}");
+    dumped(&container, &[]);
+    let noted = container.bundle.dir().join("checkpoint/descriptors.json");
+    let links: Value = serde_json::from_slice(&std::fs::read(noted).unwrap()).unwrap();
+    assert_eq!(links[0], "/dev/null");
+    container.stop_and_delete();
+}
+
 fn creel_link(fd: &OwnedFd) -> String {
     use std::os::fd::AsRawFd;
     let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
@@ -421,6 +440,7 @@ fn creel_link(fd: &OwnedFd) -> String {
 
 #[test]
 fn restored_container_in_the_foreground_gives_its_exit_code_and_is_deleted() {
+    needs_root!("may have CRIU restore");
     let container = saved(with_fake(Container::idle()));
     let fifo = container.scratch().join("fifo");
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
@@ -434,6 +454,7 @@ fn restored_container_in_the_foreground_gives_its_exit_code_and_is_deleted() {
 
 #[test]
 fn terminal_goes_to_the_console_socket() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     container.bundle.set("process/terminal", true);
     let socket = FdSocket::listen(&container.scratch().join("tty"));
@@ -456,6 +477,7 @@ fn terminal_goes_to_the_console_socket() {
 
 #[test]
 fn failed_restore_leaves_nothing_behind() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     let data = container.scratch().dir("data");
     container.bundle.mount("/data", "bind", data.to_str().unwrap(), &["bind"]);
@@ -480,6 +502,7 @@ fn failed_restore_leaves_nothing_behind() {
 
 #[test]
 fn failed_hook_ends_the_restore() {
+    needs_root!("may have CRIU restore");
     let mut container = with_fake(Container::idle());
     let flag = container.scratch().join("fail");
     let script = format!("test ! -e {} || {{ echo no more >&2; exit 3; }}", flag.display());

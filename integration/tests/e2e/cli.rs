@@ -1,7 +1,8 @@
 //! The command line around the lifecycle: logs, features, --version, spec, and an ordinary user.
 
 use creel_integration::{
-    Cmd, Container, Runtime, bundle, is_creel, needs_runc, probe, scratch::Scratch, skip,
+    Cmd, Container, Runtime, bundle, is_creel, needs_cgroupfs, needs_root, needs_runc, probe,
+    scratch::Scratch, skip,
 };
 use serde_json::{Value, json};
 
@@ -153,6 +154,7 @@ fn from_spec(scratch: &Scratch, flags: &[&str]) -> Value {
 
 #[test]
 fn spec_writes_a_config_that_runs() {
+    needs_root!("may do without a user namespace");
     let scratch = Scratch::new();
     let mut config = from_spec(&scratch, &[]);
     config["linux"]["cgroupsPath"] = json!(format!("/{}", scratch.name()));
@@ -177,13 +179,15 @@ fn spec_for_rootless_maps_the_caller() {
     let config = from_spec(&scratch, &["--rootless"]);
     assert!(config["linux"]["namespaces"].as_array().unwrap().contains(&json!({ "type": "user" })));
     for map in ["uidMappings", "gidMappings"] {
-        assert_eq!(config["linux"][map], json!([{ "containerID": 0, "hostID": 0, "size": 1 }]), "{map}");
+        let caller = rustix::process::geteuid().as_raw();
+        assert_eq!(config["linux"][map], json!([{ "containerID": 0, "hostID": caller, "size": 1 }]), "{map}");
     }
     assert!(config["linux"].get("resources").is_none());
 }
 
 #[test]
 fn ordinary_user_runs_a_rootless_container() {
+    needs_root!("may become another user");
     const USER: &str = "65534";
     let scratch = Scratch::new();
     bundle::fill_rootfs(&scratch.dir("bundle/rootfs"));
@@ -300,6 +304,9 @@ fn root_of_the_file_system_is_no_root() {
 
 #[test]
 fn rootless_flag_takes_three_values() {
+    needs_root!("may load device programs");
+    // A rootless container is for the user's systemd, and root has none here.
+    needs_cgroupfs!();
     let container = Container::shell("true");
     for value in ["auto", "false", "true"] {
         container.cmd_with(&["--rootless", value], ["run", container.id()]).output().ok();

@@ -26,7 +26,9 @@ fn path() -> String {
 fn usable() -> &'static Result<(), String> {
     static USABLE: OnceLock<Result<(), String>> = OnceLock::new();
     USABLE.get_or_init(|| {
-        let check = Command::new("criu").arg("check").env("PATH", path()).output();
+        // By a configuration file of the machine it may leave a log where it is.
+        let check =
+            Command::new("criu").arg("check").env("PATH", path()).current_dir(std::env::temp_dir()).output();
         let check = check.map_err(|error| format!("no CRIU: {error}"))?;
         if !check.status.success() {
             let said = String::from_utf8_lossy(&check.stderr).into_owned();

@@ -1,6 +1,6 @@
 //! `/dev`: the default devices and links, and `.linux.devices`.
 
-use creel_integration::{Container, probe};
+use creel_integration::{Container, needs_root, probe};
 use serde_json::{Value, json};
 
 fn entry<'a>(report: &'a Value, name: &str) -> &'a Value {
@@ -10,6 +10,7 @@ fn entry<'a>(report: &'a Value, name: &str) -> &'a Value {
 
 #[test]
 fn default_devices_and_links_are_there() {
+    needs_root!("may make devices");
     let mut container = Container::new();
     let report = container.seen("dev");
     for (name, device) in [
@@ -58,6 +59,7 @@ fn nothing_else_is_in_dev() {
 
 #[test]
 fn devices_of_the_config_are_made_with_mode_and_owner() {
+    needs_root!("may make devices");
     let mut container = Container::new();
     container.bundle.set("linux/devices", json!([
         { "path": "/dev/some-char", "type": "c", "major": 10, "minor": 229, "fileMode": 0o640, "uid": 7, "gid": 8 },
@@ -79,6 +81,7 @@ fn devices_of_the_config_are_made_with_mode_and_owner() {
 
 #[test]
 fn config_may_replace_a_default_device() {
+    needs_root!("may make devices");
     let mut container = Container::new();
     container.bundle.set(
         "linux/devices",
@@ -117,6 +120,7 @@ fn default_devices_work() {
 
 #[test]
 fn devices_are_bound_in_a_user_namespace() {
+    needs_root!("may make devices");
     let mut container = Container::new();
     container.bundle.user_namespace(100_000, 65536);
     container

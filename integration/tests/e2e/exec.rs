@@ -115,6 +115,23 @@ fn malformed_users_are_refused() {
 }
 
 #[test]
+fn process_file_without_oom_score_adj_gets_the_containers() {
+    let mut container = Container::idle();
+    container.bundle.set("process/oomScoreAdj", 321);
+    container.run_detached();
+    // runc takes the container's even then.
+    let own = if is_creel() { "456" } else { "321" };
+    for (own, expected) in [(None, "321"), (Some(456), own)] {
+        let mut process = json!({ "args": ["/bin/probe", "oom"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+            "capabilities": {}, "noNewPrivileges": true });
+        own.iter().for_each(|score| process["oomScoreAdj"] = json!(score));
+        let file = container.scratch().file("process.json", process.to_string());
+        let exec = container.cmd(["exec", "--process", file.to_str().unwrap(), container.id()]);
+        assert_eq!(exec.output().ok().json()["oom"], expected);
+    }
+}
+
+#[test]
 fn process_file_is_the_whole_process() {
     let container = running();
     let process = json!({
@@ -164,12 +181,12 @@ fn own_failures_end_with_255() {
 fn detached_process_outlives_the_command_and_has_a_pid_file() {
     let container = running();
     let file = container.scratch().join("exec.pid");
-    let script = "trap 'exit 3' TERM; touch /ready; while true; do sleep 100 & wait $!; done";
+    let script = "trap 'exit 3' TERM; touch /trapped; while true; do sleep 100 & wait $!; done";
     container.exec(&["-d", "--pid-file", file.to_str().unwrap()], &["sh", "-c", script]).output().ok();
-    container.wait_file("ready");
+    container.wait_file("trapped");
     let pid = std::fs::read_to_string(file).unwrap();
     let process = wait::Process::open(pid.parse().unwrap()).unwrap();
-    let pids = cgroups::read("pids", container.id(), "cgroup.procs").unwrap();
+    let pids = cgroups::read("pids", &container.cgroup(), "cgroup.procs").unwrap();
     assert!(pids.lines().any(|line| line == pid), "{pid} in {pids}");
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(process.pid()).unwrap(),
@@ -290,7 +307,7 @@ fn stopped_container_cannot_be_entered() {
 /// Freezes the container as `pause` does, once its program runs; false when there is no freezer.
 fn pause(container: &Container) -> bool {
     container.wait_file("ready");
-    cgroups::freeze(container.id(), true)
+    cgroups::freeze(&container.cgroup(), true)
 }
 
 #[test]
@@ -302,7 +319,7 @@ fn paused_container_is_entered_only_when_asked() {
     assert_eq!(container.status(), "paused");
     container.exec(&[], &["true"]).output().exits(255).says(&["paused"]);
     let running = container.exec(&["--ignore-paused"], &["echo", "late"]).spawn();
-    cgroups::freeze(container.id(), false);
+    cgroups::freeze(&container.cgroup(), false);
     assert_eq!(running.output().ok().stdout, "late\n");
     assert_eq!(container.status(), "running");
 }
@@ -341,14 +358,35 @@ fn cgroup_outside_the_container_is_refused() {
 #[test]
 fn cgroup_below_the_container_is_joined() {
     let container = running();
-    let Some(mount) = cgroups::mount("pids") else { skip!("no pids controller") };
-    std::fs::create_dir(mount.join(container.id()).join("sub")).unwrap();
+    let Some(dir) = container.cgroup_dir("pids") else { skip!("no pids controller") };
+    std::fs::create_dir(dir.join("sub")).unwrap();
     let flag = if cgroups::is_v2() { "sub" } else { "pids:sub" };
     let report = container.exec_seen(&["--cgroup", flag], "cgroup");
     let rows = report["cgroup"].to_string();
-    assert!(rows.contains(&format!("{}/sub", container.id())), "{rows}");
+    assert!(rows.contains(&format!("{}/sub", container.cgroup())), "{rows}");
     let output = container.call("delete", &["--force"]).output().ok();
     container.assert_clean(&output);
+}
+
+/// Domain controllers that are on in a cgroup keep processes out of it (cgroups(7)).
+#[test]
+fn an_init_that_moved_is_followed_when_its_cgroup_takes_no_process() {
+    if !cgroups::is_v2() {
+        skip!("no cgroup v2");
+    }
+    let container = running_with(|c| {
+        c.bundle.namespace("cgroup", None).mount("/sys/fs/cgroup", "cgroup", "cgroup", &["rw"]);
+    });
+    let sh = |script: &str| container.exec(&[], &["sh", "-c", script]).output().ok().stdout;
+    sh("mkdir /sys/fs/cgroup/own && echo 1 >/sys/fs/cgroup/own/cgroup.procs");
+    assert_eq!(sh("cat /proc/self/cgroup"), "0::/\n");
+    container.wait_file("ready");
+    sh(
+        "cd /sys/fs/cgroup; for pid in $$ $(cat cgroup.procs); do echo $pid >own/cgroup.procs; done 2>/dev/null; \
+        echo +memory >cgroup.subtree_control",
+    );
+    assert_eq!(sh("cat /proc/self/cgroup"), "0::/own\n");
+    container.call("delete", &["--force"]).output().ok();
 }
 
 #[test]
@@ -393,21 +431,4 @@ fn a_cgroup_that_the_container_has_not_made_is_named() {
         container.exec(&["--cgroup", "pids:/"], &["true"]).output().ok();
     }
     container.exec(&["--cgroup", "/"], &["true"]).output().ok();
-}
-
-#[test]
-fn a_label_without_its_security_module_is_not_dropped_in_silence() {
-    let lsm = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let container = running();
-    for (flag, module, field) in
-        [("--apparmor", "apparmor", "apparmorProfile"), ("--process-label", "selinux", "selinuxLabel")]
-    {
-        if lsm.contains(module) {
-            skip!("{module} is in force here");
-        }
-        let output = container.exec(&[flag, "nonesuch"], &["true"]).output();
-        if is_creel() {
-            output.exits(255).says(&[field]);
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::{Duration, Instant};
 
 use creel_integration::sockets::FdSocket;
-use creel_integration::{Container, is_creel, needs_runc, probe, wait};
+use creel_integration::{Container, is_creel, needs_root, needs_runc, probe, wait};
 use rustix::process::{PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
@@ -196,6 +196,7 @@ fn pidfd_socket_that_nobody_listens_on_is_an_error() {
 
 #[test]
 fn created_container_holds_no_file_but_the_fifo_that_it_waits_at() {
+    needs_root!("may look into a process that is not dumpable");
     let container = Container::idle();
     container.create();
     let init = container.init().pid();

@@ -1,11 +1,12 @@
 //! The leak check itself: it must see what it is there for.
 
-use creel_integration::{Cmd, Container, cgroups, wait};
+use creel_integration::{Cmd, Container, cgroups, needs_root, wait};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 
 #[test]
 fn leaks_of_every_kind_are_seen() {
+    needs_root!("may mount");
     let container = Container::new();
     assert!(container.leaks().is_empty());
 
@@ -39,6 +40,7 @@ fn leaks_of_every_kind_are_seen() {
 
 #[test]
 fn names_of_other_tests_are_not_taken_for_ones_own() {
+    needs_root!("may make cgroups at the top");
     let container = Container::new();
     let Some(pids) = cgroups::mount("pids") else { creel_integration::skip!("no pids controller") };
     let other = pids.join(format!("{}7", container.id()));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use creel_integration::wait::{self, Process};
-use creel_integration::{Container, Runtime, is_creel, needs_runc, skip};
+use creel_integration::{Container, is_creel, needs_runc, skip};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] =
@@ -98,32 +98,6 @@ fn hooks_read_the_state_of_their_phase() {
         let expected = if kind == "poststop" { vec![0, i64::from(pid)] } else { vec![i64::from(pid), 1] };
         assert!(expected.contains(&seen), "{kind}: {seen}, init is {pid}");
     }
-}
-
-#[test]
-fn run_whose_poststart_hook_fails_leaves_a_new_container_of_its_id_alone() {
-    if !is_creel() {
-        skip!("runc 1.5 runs it before the process");
-    }
-    let mut container = Container::shell("sleep 1000");
-    let plain = container.scratch().file("plain.json", container.bundle.config.to_string());
-    let script = format!(
-        "{creel} --root {root} delete --force {id} && \
-         {creel} --root {root} create --bundle {bundle} --config {plain} {id}; exit 1",
-        creel = Runtime::under_test().path().display(),
-        root = container.root().display(),
-        id = container.id(),
-        bundle = container.bundle.dir().display(),
-        plain = plain.display(),
-    );
-    let script = format!("{{ {script}; }} </dev/null >/dev/null 2>&1");
-    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] });
-    container.bundle.set("hooks/poststart", json!([hook]));
-    container.call("run", &[]).output().exits(1).says(&[".hooks.poststart[0]"]);
-    assert_eq!(container.status(), "created");
-    container.start();
-    assert_eq!(container.status(), "running");
-    container.stop_and_delete();
 }
 
 #[test]
@@ -286,4 +260,38 @@ fn hooks_get_no_file_descriptors() {
     let text = std::fs::read_to_string(&file).unwrap();
     // stdin, stdout, stderr, the directory that ls lists, and the head "total 0".
     assert!(text.lines().count() <= 5, "{text}");
+}
+
+#[test]
+fn poststart_hook_that_fails_late_does_not_touch_another_container_of_the_same_id() {
+    let mut container = Container::idle();
+    let (at, go) = (container.scratch().join("at"), container.scratch().join("go"));
+    creel_integration::Cmd::new("mkfifo").args([&go]).output().ok();
+    let script = format!("touch {}; cat {}; exit 1", at.display(), go.display());
+    container.bundle.set("hooks/poststart", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    let first = container.call("run", &["--detach"]).spawn();
+    wait::until("the hook runs", || at.exists());
+    container.call("delete", &["--force"]).output().ok();
+    container.bundle.remove("hooks");
+    container.run_detached();
+    std::fs::write(&go, "").unwrap();
+    first.output().exits(1);
+    assert_eq!(container.status(), "running");
+    container.exec(&[], &["true"]).output().ok();
+}
+
+#[test]
+fn delete_by_force_ends_a_hook_that_hangs() {
+    if !is_creel() {
+        skip!("runc deletes under a create");
+    }
+    let mut container = Container::idle();
+    let at = container.scratch().join("at");
+    let script = format!("touch {}; exec sleep 1000", at.display());
+    container.bundle.set("hooks/createRuntime", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    let create = container.call("create", &[]).spawn();
+    wait::until("the hook runs", || at.exists());
+    let delete = container.call("delete", &["--force"]).output().ok();
+    create.output().exits(1).says(&["createRuntime hook #0", "init is gone"]);
+    container.assert_clean(&delete);
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use creel_integration::{Container, Output, is_creel, probe, skip};
+use creel_integration::{Container, Output, is_creel, needs_root, probe, skip, wait};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::{Value, json};
 
@@ -41,6 +41,7 @@ fn is_mounted(container: &Container, target: &str) -> bool {
 
 #[test]
 fn added_mounts_are_there_until_they_are_removed() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     let data = container.scratch().dir("data");
@@ -77,7 +78,48 @@ fn added_mounts_are_there_until_they_are_removed() {
 }
 
 #[test]
+fn a_source_below_the_containers_root_is_refused_in_words() {
+    needs_creel!();
+    let container = idle();
+    let source = container.bundle.rootfs("/home");
+    let mounts = json!([{ "destination": "/mnt", "source": source, "options": ["bind"] }]);
+    change(&container, "add", &mounts).exits(1).says(&[".mounts[0]", "below the container's own root"]);
+    container.stop_and_delete();
+}
+
+#[test]
+fn a_config_that_is_no_object_is_an_error() {
+    needs_creel!();
+    let mut container = idle();
+    let mounts = json!([{ "destination": "/mnt", "type": "tmpfs", "source": "tmpfs" }]);
+    let config = std::mem::replace(&mut container.bundle.config, json!([1]));
+    change(&container, "add", &mounts).exits(1).says(&["config.json", "must be an object"]);
+    container.bundle.config = config;
+    container.stop_and_delete();
+}
+
+#[test]
+fn mounts_are_removed_though_init_has_changed_its_root() {
+    needs_creel!();
+    let script = "mkdir -p /jail/bin; cp /bin/busybox /jail/bin; touch /ready; \
+        until [ -e /go ]; do sleep 0.01; done; exec busybox chroot /jail /bin/busybox sleep 1000";
+    let mut container = Container::shell(script);
+    container.bundle.capabilities(&["CAP_SYS_CHROOT"]);
+    container.run_detached();
+    container.wait_file("/ready");
+    let mounts = json!([{ "destination": "/added", "type": "tmpfs", "source": "tmpfs" }]);
+    change(&container, "add", &mounts).ok();
+    fs::write(container.bundle.rootfs("/go"), "").unwrap();
+    let root = format!("/proc/{}/root", container.init().pid());
+    wait::until("init has another root", || fs::read_link(&root).is_ok_and(|path| path.ends_with("jail")));
+    change(&container, "remove", &mounts).ok();
+    assert!(!is_mounted(&container, "/added"));
+    container.stop_and_delete();
+}
+
+#[test]
 fn relative_sources_are_the_bundles_and_trees_come_whole() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let mut container = idle();
     let data = container.bundle.dir().join("data");
@@ -103,6 +145,7 @@ fn relative_sources_are_the_bundles_and_trees_come_whole() {
 
 #[test]
 fn all_are_added_or_none() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     symlink("/proc", container.bundle.rootfs("link")).unwrap();
@@ -128,6 +171,7 @@ fn all_are_added_or_none() {
 
 #[test]
 fn only_what_needs_nothing_of_the_container_can_be_added() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     let refused = |mounts: Value, words: &[&str]| {
@@ -176,6 +220,7 @@ fn mounts_of_the_config_are_not_removed() {
 
 #[test]
 fn tmpfs_belongs_to_the_root_of_a_user_namespace() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let mut container = Container::idle();
     container.bundle.user_namespace(100_000, 65_536);
@@ -198,6 +243,7 @@ fn tmpfs_belongs_to_the_root_of_a_user_namespace() {
 
 #[test]
 fn container_that_moves_its_directories_loses_no_mask() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let container = idle();
     let data = container.scratch().dir("data");
@@ -215,6 +261,7 @@ fn container_that_moves_its_directories_loses_no_mask() {
 
 #[test]
 fn covered_mount_is_not_mistaken_for_what_covers_it() {
+    needs_root!("may clone mounts of the host");
     needs_creel!();
     let mut container = Container::idle();
     container.bundle.capabilities(&["CAP_SYS_ADMIN"]);

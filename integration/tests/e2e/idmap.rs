@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-use creel_integration::{Container, needs_runc, probe};
+use creel_integration::{Container, needs_root, needs_runc, probe};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use serde_json::{Value, json};
 
@@ -47,6 +47,7 @@ const UNMAPPED: (u64, u64) = (NOBODY as u64, NOBODY as u64);
 
 #[test]
 fn mappings_alone_make_a_mount_idmapped() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let mut container = Container::new();
     let source = owned(&container, "source", 7, 8);
@@ -63,6 +64,7 @@ fn mappings_alone_make_a_mount_idmapped() {
 
 #[test]
 fn new_files_belong_to_the_mapped_owner() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let mut container = Container::shell("echo x > /mnt/new; echo x > /other/new || echo refused");
     let (source, other) = (owned(&container, "source", 3, 4), owned(&container, "other", 3, 4));
@@ -79,6 +81,7 @@ fn new_files_belong_to_the_mapped_owner() {
 
 #[test]
 fn mapping_into_a_user_namespace() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts");
     let mut container = Container::new();
     container.bundle.user_namespace(100_000, 65536);
@@ -98,6 +101,7 @@ fn mapping_into_a_user_namespace() {
 
 #[test]
 fn option_alone_takes_the_map_of_the_user_namespace() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmap without mappings");
     let mut container = Container::new();
     container.bundle.user_namespace(100_000, 65536);
@@ -111,6 +115,7 @@ fn option_alone_takes_the_map_of_the_user_namespace() {
 
 #[test]
 fn option_alone_takes_the_map_of_a_joined_user_namespace() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmap in a user namespace by path");
     let mut first = Container::idle();
     first.bundle.user_namespace(100_000, 65536);
@@ -129,6 +134,7 @@ fn option_alone_takes_the_map_of_a_joined_user_namespace() {
 
 #[test]
 fn ridmap_maps_what_is_mounted_below_and_idmap_does_not() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "ridmap");
     for user_namespace in [false, true] {
         let mut container = Container::new();
@@ -156,6 +162,7 @@ fn ridmap_maps_what_is_mounted_below_and_idmap_does_not() {
 
 #[test]
 fn mounts_of_one_source_have_maps_of_their_own() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let mut container = Container::new();
     let source = owned(&container, "source", 5, 15);
@@ -174,6 +181,7 @@ fn mounts_of_one_source_have_maps_of_their_own() {
 
 #[test]
 fn bound_file_is_idmapped() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let mut container = Container::new();
     let source = format!("{}/file", owned(&container, "source", 5, 6));
@@ -185,6 +193,7 @@ fn bound_file_is_idmapped() {
 
 #[test]
 fn mounts_below_an_idmapped_one_do_not_travel_to_the_host() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     for (propagation, option, shown) in
         [("", "ro", "master:"), ("rprivate", "rw", "[]"), ("", "shared", "shared:")]
@@ -207,6 +216,7 @@ fn mounts_below_an_idmapped_one_do_not_travel_to_the_host() {
 
 #[test]
 fn kernel_without_idmap_support_of_the_file_system_is_named() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let mut container = Container::new();
     bind(&mut container, "/mnt", "/sys/kernel", &["bind"], Some([map(0, 1, 1), map(0, 1, 1)]));
@@ -220,6 +230,7 @@ fn kernel_without_idmap_support_of_the_file_system_is_named() {
 
 #[test]
 fn mount_that_cannot_be_idmapped_is_named() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let maps = || (map(0, 1000, 1), map(0, 1000, 1));
     let (uids, gids) = maps();
@@ -261,6 +272,7 @@ fn mount_that_cannot_be_idmapped_is_named() {
 
 #[test]
 fn failed_create_takes_idmapped_mounts_back() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let mut container = Container::new();
     let source = owned(&container, "source", 1, 1);

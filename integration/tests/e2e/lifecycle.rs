@@ -1,7 +1,9 @@
 //! create, start, state, kill, delete, run and list.
 
 use creel_integration::wait::Process;
-use creel_integration::{Cmd, Container, Runtime, cgroups, is_creel, needs_runc, probe, skip};
+use creel_integration::{
+    Cmd, Container, Runtime, cgroups, ids, is_creel, needs_root, needs_runc, probe, skip,
+};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -97,14 +99,15 @@ fn list_shows_containers_in_three_forms() {
     let rows = container.cmd(["list", "-f", "json"]).output().ok().json();
     assert_eq!(rows[0]["id"], container.id());
     assert_eq!(rows[0]["pid"], pid);
-    assert_eq!(rows[0]["owner"], "root");
+    let owner = ids::name(rustix::process::geteuid().as_raw()).unwrap();
+    assert_eq!(rows[0]["owner"], owner.as_str());
     let table = container.cmd(["list"]).output().ok().stdout;
     let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     assert_eq!(lines.next().unwrap(), ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
     let row = lines.next().unwrap();
     assert_eq!(row[..3], [container.id(), &pid.to_string(), "created"]);
     assert_eq!(row[3], container.bundle.dir().to_str().unwrap());
-    assert_eq!(row[5], "root");
+    assert_eq!(row[5], owner);
 }
 
 #[test]
@@ -245,12 +248,13 @@ fn unknown_signals_are_refused() {
 
 #[test]
 fn kill_without_pid_namespace_ends_every_process() {
+    needs_root!("may mount procfs of the host's PID namespace");
     needs_runc!(2, "kill of a whole cgroup without --all");
     let mut container = Container::shell("sleep 1000 & : > /ready; exec sleep 1000");
     container.bundle.without_namespace("pid");
     container.run_detached();
     container.wait_file("ready");
-    let pids = cgroups::read("pids", container.id(), "cgroup.procs").unwrap();
+    let pids = cgroups::read("pids", &container.cgroup(), "cgroup.procs").unwrap();
     let processes: Vec<Process> =
         pids.lines().filter_map(|pid| Process::open(pid.parse().unwrap())).collect();
     assert_eq!(processes.len(), 2, "{pids}");

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use creel_integration::{Container, is_creel, needs_runc, probe, skip};
+use creel_integration::{Container, is_creel, needs_root, needs_runc, probe, skip};
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
 use serde_json::json;
 
@@ -37,6 +37,7 @@ fn mount_tree(container: &mut Container, extra: &[&str]) {
 
 #[test]
 fn sources_in_the_container_are_what_earlier_mounts_show() {
+    needs_root!("may choose the ids");
     needs_runc!(2, "mount sources that are opened in order");
     for user_namespace in [false, true] {
         let mut container = Container::new();
@@ -50,6 +51,7 @@ fn sources_in_the_container_are_what_earlier_mounts_show() {
 
 #[test]
 fn sources_in_the_container_can_be_idmapped() {
+    needs_root!("may idmap mounts");
     if !is_creel() {
         skip!("runc takes no maps as an option");
     }
@@ -147,6 +149,7 @@ fn flagged_source(container: &mut Container, flags: MountFlags) -> String {
 
 #[test]
 fn flags_that_a_user_namespace_has_locked_are_kept_or_refused() {
+    needs_root!("may mount");
     for (flags, options, works) in [
         (MountFlags::RDONLY, &["bind"][..], true),
         (MountFlags::RDONLY, &["bind", "nosuid", "nodev"], true),
@@ -209,6 +212,7 @@ fn links_are_followed_bound_or_copied() {
 
 #[test]
 fn a_copied_link_from_where_a_user_namespace_cannot_look() {
+    needs_root!("may choose the ids");
     if !is_creel() {
         skip!("options of crun");
     }
@@ -226,6 +230,7 @@ fn a_copied_link_from_where_a_user_namespace_cannot_look() {
 
 #[test]
 fn maps_of_an_option_shift_owners_relative_to_the_user_namespace_if_asked() {
+    needs_root!("may idmap mounts");
     if !is_creel() {
         skip!("options of crun");
     }
@@ -249,6 +254,7 @@ const OWN_HOST: [&str; 4] = ["unshare", "--mount", "--propagation", "private"];
 
 #[test]
 fn without_a_mount_namespace_the_mounts_are_the_host_s() {
+    needs_root!("may mount");
     let mut container = Container::new();
     container.bundle.without_namespace("mount").set("linux/maskedPaths", json!([]));
     container.bundle.set("linux/readonlyPaths", json!([]));
@@ -268,6 +274,7 @@ fn without_a_mount_namespace_the_mounts_are_the_host_s() {
 
 #[test]
 fn without_a_mount_namespace_a_failed_create_takes_its_mounts_back() {
+    needs_root!("may mount");
     if !is_creel() {
         skip!("runc leaves them");
     }
@@ -285,6 +292,7 @@ fn without_a_mount_namespace_a_failed_create_takes_its_mounts_back() {
 
 #[test]
 fn the_host_s_propagation_is_left_alone_without_a_mount_namespace() {
+    needs_root!("may mount");
     if !is_creel() {
         skip!("runc makes the host's / a slave");
     }
@@ -296,4 +304,28 @@ fn the_host_s_propagation_is_left_alone_without_a_mount_namespace() {
     words.extend(["sh", "-c", script, "sh"]);
     let output = container.call("run", &[]).behind(words).output().ok();
     assert!(output.stdout.contains("shared:"), "{output}");
+}
+
+#[test]
+fn directory_that_is_no_procfs_is_refused_on_proc_before_there_is_one() {
+    // CVE-2019-16884, where the config has no procfs, or mounts it later.
+    for (target, link) in [("/proc", false), ("/other", true)] {
+        let mut container = Container::idle();
+        let source = container.scratch().dir("fake").to_str().unwrap().to_owned();
+        if link {
+            std::os::unix::fs::symlink("/proc", container.bundle.rootfs("/other")).unwrap();
+        }
+        container.bundle.set("mounts", serde_json::json!([]));
+        container.bundle.remove("linux/maskedPaths").remove("linux/readonlyPaths");
+        container.bundle.mount(target, "bind", &source, &["bind"]);
+        container
+            .create_fails()
+            .says(&["proc"])
+            .creel_says(&[".mounts[0]", "only a file system of type proc"]);
+    }
+    // The host's own is one.
+    let mut container = Container::new();
+    container.bundle.set("mounts", serde_json::json!([])).mount("/proc", "bind", "/proc", &["rbind"]);
+    container.bundle.remove("linux/maskedPaths").remove("linux/readonlyPaths").remove("hostname");
+    container.run().ok();
 }

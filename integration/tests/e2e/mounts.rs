@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use creel_integration::{Container, is_creel, needs_runc, probe};
+use creel_integration::{Container, is_creel, needs_root, needs_runc, probe};
 use rustix::mount::{MountPropagationFlags, mount_bind, mount_change};
 use serde_json::json;
 
@@ -126,6 +126,7 @@ fn nested_source(container: &mut Container) -> String {
 
 #[test]
 fn plain_bind_leaves_mounts_below_and_rbind_takes_them() {
+    needs_root!("may mount");
     let mut container = Container::new();
     let source = nested_source(&mut container);
     container.bundle.mount("/mnt/bind", "bind", &source, &["bind"]);
@@ -138,6 +139,7 @@ fn plain_bind_leaves_mounts_below_and_rbind_takes_them() {
 
 #[test]
 fn recursive_attributes_reach_mounts_below() {
+    needs_root!("may mount");
     for (option, shown) in [
         ("rro", "ro"),
         ("rnosuid", "nosuid"),
@@ -159,6 +161,7 @@ fn recursive_attributes_reach_mounts_below() {
 
 #[test]
 fn plain_attributes_do_not_reach_mounts_below() {
+    needs_root!("may mount");
     let mut container = Container::new();
     let source = nested_source(&mut container);
     container.bundle.mount("/mnt", "bind", &source, &["rbind", "ro"]);
@@ -169,6 +172,7 @@ fn plain_attributes_do_not_reach_mounts_below() {
 
 #[test]
 fn recursive_attributes_may_be_cleared_again() {
+    needs_root!("may mount");
     needs_runc!(2, "clearing recursive attributes");
     let mut container = Container::new();
     let source = nested_source(&mut container);
@@ -190,6 +194,7 @@ fn symlinks_may_be_forbidden_on_a_mount() {
 
 #[test]
 fn propagation_of_a_mount_is_set() {
+    needs_root!("may mount");
     for (option, shown) in [
         ("shared", "shared:"),
         ("slave", "master:"),
@@ -241,6 +246,7 @@ fn unknown_rootfs_propagation_is_refused() {
 
 #[test]
 fn mounts_of_a_slave_rootfs_arrive_in_the_container() {
+    needs_root!("may mount");
     let mut container =
         Container::shell("touch /ready; while [ ! -e /mnt/late/file ]; do sleep 0.05; done; echo seen");
     let source = container.scratch().dir("source");
@@ -360,8 +366,11 @@ fn nothing_of_the_hosts_tree_is_left() {
 
 #[test]
 fn cgroup_mount_shows_the_containers_own_cgroups() {
-    let mut container =
-        Container::shell("cat /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs 2>/dev/null; true");
+    // The unified hierarchy is shown as a whole.
+    let mut container = Container::shell(
+        "cat /sys/fs/cgroup/*/cgroup.procs /sys/fs/cgroup/cgroup.procs \
+         \"/sys/fs/cgroup$(tail -n 1 /proc/self/cgroup | cut -d: -f3)/cgroup.procs\" 2>/dev/null; true",
+    );
     let options = ["nosuid", "noexec", "nodev", "relatime", "ro"];
     container.bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &options);
     let output = container.run().ok().stdout;
@@ -402,6 +411,7 @@ fn bound_procfs_and_sysfs_of_the_host() {
 
 #[test]
 fn idmapped_mount_shifts_owners() {
+    needs_root!("may idmap mounts");
     needs_runc!(2, "idmapped mounts without a user namespace");
     let mut container = Container::new();
     let source = container.scratch().file("source/file", "");
@@ -418,6 +428,7 @@ fn idmapped_mount_shifts_owners() {
 
 #[test]
 fn mounts_in_a_user_namespace() {
+    needs_root!("may choose the ids");
     let mut container = Container::new();
     container.bundle.user_namespace(100_000, 65536);
     let source = container.scratch().dir("source");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use creel_integration::{Container, needs_runc, probe, skip};
+use creel_integration::{Container, needs_root, needs_runc, probe, skip};
 use serde_json::{Value, json};
 
 /// Names of config.json and of `/proc/self/ns`.
@@ -30,6 +30,7 @@ fn seen<'a>(report: &'a Value, name: &str) -> &'a str {
 
 #[test]
 fn listed_namespaces_are_new_and_others_the_callers() {
+    needs_root!("may choose the ids");
     let mut container = Container::new();
     container.bundle.user_namespace(100_000, 65536).namespace("cgroup", None);
     let report = container.seen("ns");
@@ -40,6 +41,7 @@ fn listed_namespaces_are_new_and_others_the_callers() {
 
 #[test]
 fn namespaces_that_are_not_listed_are_the_callers() {
+    needs_root!("may mount procfs of the host's PID namespace");
     for (kind, name) in [("pid", "pid"), ("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
         let mut container = Container::new();
         container.bundle.without_namespace(kind);
@@ -62,6 +64,7 @@ fn namespaces_that_are_not_listed_are_the_callers() {
 
 #[test]
 fn namespaces_are_joined_by_path() {
+    needs_root!("may choose the ids");
     // Not the mount namespace: the rootfs would be set up among the other container's mounts.
     for (kind, name) in NAMES.into_iter().filter(|(kind, _)| *kind != "mount") {
         let mut first = Container::idle();
@@ -86,6 +89,7 @@ fn namespaces_are_joined_by_path() {
 
 #[test]
 fn user_namespace_that_is_joined_needs_no_maps() {
+    needs_root!("may choose the ids");
     needs_runc!(2, "a user namespace by path without maps");
     let mut first = Container::idle();
     first.bundle.user_namespace(100_000, 65536);
@@ -100,6 +104,7 @@ fn user_namespace_that_is_joined_needs_no_maps() {
 
 #[test]
 fn namespaces_of_root_are_joined_by_path() {
+    needs_root!("may join namespaces of root");
     let mut first = Container::idle();
     first.bundle.namespace("cgroup", None);
     first.run_detached();
@@ -181,6 +186,7 @@ fn loopback_is_up_in_a_new_network_namespace() {
 
 #[test]
 fn user_namespace_maps_ids() {
+    needs_root!("may choose the ids");
     let mut container = Container::new();
     container.bundle.user_namespace(100_000, 65536);
     let report = container.seen("status uid_map gid_map access=/tmp");
@@ -194,6 +200,7 @@ fn user_namespace_maps_ids() {
 
 #[test]
 fn user_namespace_with_several_maps() {
+    needs_root!("may choose the ids");
     let mut container = Container::new();
     container.bundle.user_namespace(100_000, 1000);
     let more = json!({ "containerID": 5000, "hostID": 300_000, "size": 10 });
@@ -209,12 +216,13 @@ fn user_namespace_with_several_maps() {
 #[test]
 fn user_namespace_and_maps_must_fit_together() {
     let mut container = Container::idle();
-    container.bundle.namespace("user", None);
+    container.bundle.namespace("user", None).remove("linux/uidMappings").remove("linux/gidMappings");
     container.create_fails().creel_says(&[".linux"]);
 }
 
 #[test]
 fn user_that_is_not_mapped_is_refused() {
+    needs_root!("may choose the ids");
     let mut container = Container::idle();
     container.bundle.user_namespace(100_000, 10).set("process/user", json!({ "uid": 20, "gid": 20 }));
     container.create_fails().creel_says(&[".process.user"]);
@@ -222,6 +230,7 @@ fn user_that_is_not_mapped_is_refused() {
 
 #[test]
 fn time_namespace_has_the_offsets() {
+    needs_root!("may set clocks");
     needs_runc!(2, "time namespaces");
     let mut container = Container::new();
     container.bundle.namespace("time", None);
@@ -253,6 +262,7 @@ fn time_offsets_need_a_time_namespace() {
 
 #[test]
 fn time_namespace_is_joined_by_path_and_by_exec() {
+    needs_root!("may set clocks");
     needs_runc!(2, "time namespaces");
     let mut first = Container::idle();
     first.bundle.namespace("time", None).set("linux/timeOffsets", json!({ "boottime": { "secs": 4000 } }));
@@ -282,6 +292,7 @@ fn cgroup_namespace_hides_the_path() {
 
 #[test]
 fn container_without_new_namespaces_but_mount() {
+    needs_root!("may do without a user namespace");
     let mut container = Container::new();
     container.bundle.set("linux/namespaces", json!([{ "type": "mount" }])).remove("hostname");
     // A new sysfs needs a network namespace of one's own only below a user namespace.
@@ -291,4 +302,20 @@ fn container_without_new_namespaces_but_mount() {
     if report["ids"]["pid"] == 1 {
         skip!("the tests themselves are PID 1 of their namespace");
     }
+}
+
+#[test]
+fn clocks_are_set_beside_a_user_namespace_that_is_joined() {
+    needs_runc!(2, "time namespaces");
+    let mut first = Container::idle();
+    first.bundle.user_namespace(100_000, 65536);
+    first.run_detached();
+    let mut second = Container::new();
+    let path = format!("/proc/{}/ns/user", first.init().pid());
+    second.bundle.user_namespace(100_000, 65536).namespace("user", Some(&path)).namespace("time", None);
+    second.bundle.set("linux/timeOffsets", json!({ "monotonic": { "secs": 7, "nanosecs": 0 } }));
+    second.bundle.remove("linux/uidMappings").remove("linux/gidMappings");
+    let report = second.seen("timens");
+    let monotonic: Vec<&str> = report["timens"][0].as_str().unwrap().split_whitespace().collect();
+    assert_eq!(monotonic, ["monotonic", "7", "0"], "{report}");
 }

@@ -1,6 +1,6 @@
 //! `.linux.netDevices`: devices of the runtime's network namespace become the container's.
 
-use creel_integration::{Cmd, Container, needs_runc, skip};
+use creel_integration::{Cmd, Container, is_creel, needs_runc, skip};
 use serde_json::json;
 
 /// What the runtime is run behind: a network namespace of its own with a pair of devices.
@@ -67,4 +67,35 @@ fn devices_that_are_not_there_or_cannot_be_named_so_are_errors() {
     let mut container = Container::new();
     container.bundle.without_namespace("network").set("linux/netDevices", json!({ "veth7": {} }));
     container.create_fails().creel_says(&[".linux.netDevices: needs a network namespace"]);
+}
+
+#[test]
+fn a_device_that_cannot_move_stays_what_and_where_it_was() {
+    needs_runc!(4, "netDevices");
+    if !has_veth() {
+        skip!("no veth devices here");
+    }
+    if !is_creel() {
+        skip!("runc leaves it in the other namespace");
+    }
+    let first = Container::idle();
+    first.run_detached();
+    let theirs = format!("/proc/{}/ns/net", first.init().pid());
+    let taken = json!({ "veth7": { "name": "lo" } });
+    let second = json!({ "veth7": { "name": "eth7" }, "veth8": { "name": "lo" } });
+    for (devices, path, why) in [
+        (taken, theirs.as_str(), "EEXIST"),
+        (second, theirs.as_str(), "EEXIST"),
+        (json!({ "veth7": {} }), "/proc/self/ns/net", "is the runtime's"),
+    ] {
+        let mut container = Container::new();
+        container.bundle.namespace("network", Some(path)).set("linux/netDevices", devices);
+        let script = format!("{DEVICES} \"$@\"; code=$?; ip addr show dev veth7; exit $code");
+        let run = container.call("run", &[]).behind(["unshare", "--net", "sh", "-c", &script, "sh"]);
+        let output = run.output().exits(1).creel_says(&[".linux.netDevices", why]);
+        for words in ["mtu 1400", ",UP", "192.0.2.7/24", "2001:db8::7/64"] {
+            assert!(output.stdout.contains(words), "{words}: {output}");
+        }
+        container.assert_clean(&output);
+    }
 }

@@ -1,6 +1,6 @@
 //! maskedPaths, readonlyPaths and sysctl.
 
-use creel_integration::{Container, probe, wait};
+use creel_integration::{Container, needs_root, probe, wait};
 use serde_json::json;
 
 #[test]
@@ -42,6 +42,7 @@ fn many_masked_directories() {
 
 #[test]
 fn readonly_paths_can_be_read_and_not_written() {
+    needs_root!("owns what a rootless container may not write anyway");
     let mut container = Container::new();
     std::fs::write(container.bundle.rootfs("etc/file"), "content").unwrap();
     container.bundle.set("linux/readonlyPaths", json!(["/proc/sys", "/etc/file", "/home", "/nosuch/path"]));
@@ -60,6 +61,7 @@ fn readonly_paths_can_be_read_and_not_written() {
 
 #[test]
 fn without_masks_proc_is_as_mounted() {
+    needs_root!("owns what a rootless container may not write anyway");
     let mut container = Container::new();
     container.bundle.remove("linux/maskedPaths").remove("linux/readonlyPaths");
     let report = container.seen("mounts access=/proc/sys/kernel/hostname");
@@ -82,6 +84,7 @@ fn masks_need_a_mount_namespace() {
 
 #[test]
 fn masks_hold_for_exec() {
+    needs_root!("owns what a rootless container may not write anyway");
     let mut container = Container::idle();
     container.bundle.set("linux/maskedPaths", json!(["/proc/version"]));
     container.run_detached();

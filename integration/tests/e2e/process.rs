@@ -1,6 +1,6 @@
 //! `.process`: user, environment, working directory, capabilities, limits and other attributes.
 
-use creel_integration::{Container, is_creel, probe};
+use creel_integration::{Container, is_creel, needs_root, probe};
 use serde_json::{Value, json};
 
 fn caps(report: &Value, set: &str) -> u64 {
@@ -81,6 +81,7 @@ fn user_group_and_additional_groups_are_set() {
 
 #[test]
 fn callers_groups_do_not_reach_the_process() {
+    needs_root!("may set groups");
     let mut container = Container::new();
     container.bundle.probe("status");
     let output = container.call("run", &[]).behind(["setpriv", "--groups", "1,2,3", "--"]).output().ok();

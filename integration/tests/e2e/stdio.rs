@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 
 use creel_integration::wait;
-use creel_integration::{Container, probe};
+use creel_integration::{Container, needs_root, probe};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 #[test]
@@ -26,6 +26,7 @@ fn exit_code_of_a_signalled_process_is_128_and_the_signal() {
 
 #[test]
 fn exit_code_of_a_process_that_signals_itself_is_128_and_the_signal() {
+    needs_root!("may mount procfs of the host's PID namespace");
     let mut container = Container::shell("kill -TERM $$");
     container.bundle.without_namespace("pid");
     container.run().exits(128 + 15);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use creel_integration::engine::cgroup::{self, MEMORY};
+use creel_integration::engine::cgroup::{self, MEMORY, OOM_KILLS, THROTTLED};
 use creel_integration::engine::command::Call;
 use creel_integration::engine::daemon::Daemon;
 use creel_integration::engine::harness::{Case, Engine, Ground, Report, need_capability};
@@ -36,7 +36,8 @@ impl Containerd {
         let config = sandbox.inside("containerd.toml");
         let text = include_str!("containerd.toml")
             .replace("@RUNTIME@", &ground.runtime.path().display().to_string())
-            .replace("@RECORDER@", &recorder.path().display().to_string());
+            .replace("@RECORDER@", &recorder.path().display().to_string())
+            .replace("@SYSTEMD@", if sandbox.has_systemd() { "true" } else { "false" });
         fs::write(sandbox.outside(&config), text)?;
         let images = sandbox.inside("images.tar");
         fs::copy(ground.images.path(), sandbox.outside(&images))?;
@@ -64,8 +65,15 @@ impl Containerd {
     }
 
     fn run(&self, id: &str, options: &[&str], command: &[&str]) -> Call {
-        let runtime = self.runtime.path().display().to_string();
-        let call = self.client(&["run", "--snapshotter", "overlayfs", "--runc-binary", &runtime]);
+        self.run_by(&self.runtime.path().display().to_string(), id, options, command)
+    }
+
+    fn run_by(&self, runtime: &str, id: &str, options: &[&str], command: &[&str]) -> Call {
+        let mut call = self.client(&["run", "--snapshotter", "overlayfs", "--runc-binary", runtime]);
+        if self.sandbox.has_systemd() {
+            let path = format!("{}:ctr:{id}", self.sandbox.cgroup());
+            call = call.args(&["--runc-systemd-cgroup", "--cgroup", &path]);
+        }
         call.args(options).args(&[BUSYBOX, id]).args(command)
     }
 
@@ -146,7 +154,7 @@ pub fn suite(report: &mut Report, ground: &Ground) {
     report.suite("containerd", ground, &["containerd", "containerd-shim-runc-v2", "ctr"], start, &CASES);
 }
 
-const CASES: [Case<Containerd>; 22] = [
+const CASES: [Case<Containerd>; 23] = [
     Case { name: "foreground run passes output and exit code", run: foreground },
     Case { name: "missing executable is named and leaves nothing", run: missing_executable },
     Case { name: "detached run lives until it is killed", run: detached },
@@ -157,6 +165,7 @@ const CASES: [Case<Containerd>; 22] = [
     Case { name: "pause freezes and resume thaws", run: pause },
     Case { name: "kill delivers the signal asked for", run: kill },
     Case { name: "limits reach the cgroup", run: limits },
+    Case { name: "limits kill and throttle", run: limits_hold },
     Case { name: "read-only root file system", run: read_only },
     Case { name: "user namespace with id maps", run: id_maps },
     Case { name: "metrics of a running task", run: metrics },
@@ -200,7 +209,7 @@ fn exec(up: &Containerd) -> Result<()> {
     let script = "cat /proc/1/comm; readlink /proc/self/ns/mnt; exit 4";
     let expected = format!("sleep\n{}", up.sandbox.namespace(pid, "mnt")?);
     up.exec("exec", &[], &["sh", "-c", script]).exits(4)?.says(&expected)?;
-    up.exec("exec", &[], &["cat", "/proc/self/cgroup"]).ok()?.mentions("/exec")?;
+    up.exec("exec", &[], &["cat", "/proc/self/cgroup"]).ok()?.mentions("exec")?;
     let missing = up.exec("exec", &[], &["no-such-program"]).output()?;
     ensure!(missing.code != 0, "executed a program that does not exist: {missing}");
     missing.mentions("executable file not found in $PATH")?;
@@ -261,6 +270,19 @@ fn limits(up: &Containerd) -> Result<()> {
     up.remove("limits")
 }
 
+/// ctr has no option for the number of processes.
+fn limits_hold(up: &Containerd) -> Result<()> {
+    cgroup::need("memory")?;
+    cgroup::need("cpu")?;
+    let pid = up.sleeper("hold", &["--memory-limit", "33554432", "--cpus", "0.1"])?;
+    let process = up.sandbox.process(pid);
+    up.exec("hold", &[], &["tail", "-c", "200000000", "/dev/zero"]).exits(137)?;
+    cgroup::has_happened(&process, OOM_KILLS)?;
+    up.exec("hold", &[], &["timeout", "1", "sh", "-c", "while true; do true; done"]).exits(143)?;
+    cgroup::has_happened(&process, THROTTLED)?;
+    up.remove("hold")
+}
+
 fn read_only(up: &Containerd) -> Result<()> {
     let script = "touch /file && echo written; awk '$5 == \"/\" { print $6 }' /proc/self/mountinfo";
     let output = up.run("read-only", &["--rm", "--read-only"], &["sh", "-c", script]).ok()?;
@@ -302,7 +324,7 @@ fn ps(up: &Containerd) -> Result<()> {
 }
 
 fn host_network(up: &Containerd) -> Result<()> {
-    let expected = up.sandbox.namespace(1, "net")?;
+    let expected = up.sandbox.own_namespace("net")?;
     let call = up.run("host-network", &["--rm", "--net-host"], &["readlink", "/proc/self/ns/net"]);
     call.ok()?.says(&expected)?;
     Ok(())
@@ -366,8 +388,7 @@ fn privileged(up: &Containerd) -> Result<()> {
 /// The flags go-runc sends, seen on their way and answered with exit code 0.
 fn recorded(up: &Containerd) -> Result<()> {
     let recorder = up.recorder.path().display().to_string();
-    let options = ["run", "--detach", "--runc-binary", &recorder];
-    up.client(&options).args(&[BUSYBOX, "recorded", "sleep", "1000"]).ok()?;
+    up.run_by(&recorder, "recorded", &["--detach"], &["sleep", "1000"]).ok()?;
     up.exec("recorded", &[], &["true"]).ok()?;
     up.exec("recorded", &["--tty"], &["true"]).on_terminal().ok()?;
     up.client(&["task", "pause", "recorded"]).ok()?;

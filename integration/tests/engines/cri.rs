@@ -7,7 +7,7 @@ use creel_integration::engine::cgroup::{self, MEMORY};
 use creel_integration::engine::harness::{Case, Engine, Ground, Report};
 
 use crate::cri_api::*;
-use crate::cri_pod::{Cri, DEADLINE, PARENT, namespaces};
+use crate::cri_pod::{Cri, DEADLINE, namespaces};
 
 pub fn suite(report: &mut Report, ground: &Ground) {
     let programs = ["containerd", "containerd-shim-runc-v2", "ctr", "bridge", "host-local", "loopback"];
@@ -104,7 +104,7 @@ fn limits(up: &Cri) -> Result<()> {
     let id = pod.sleeper("main")?;
     let process = up.sandbox().process(up.pid(&id)?);
     let path = fs::read_to_string(process.join("cgroup"))?;
-    let expected = format!("/{}/{PARENT}/{id}", up.sandbox().cgroup());
+    let expected = up.cgroup_of(&id);
     // A hierarchy that is not mounted here is listed with its root.
     let mut paths =
         path.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| *path != "/").peekable();
@@ -172,7 +172,10 @@ fn shared_namespaces(up: &Cri) -> Result<()> {
     let (one, two) = (up.pid(&pod.sleeper("one")?)?, up.pid(&pod.sleeper("two")?)?);
     for name in ["net", "ipc", "uts"] {
         let (first, second) = (up.sandbox().namespace(one, name)?, up.sandbox().namespace(two, name)?);
-        ensure!(first == second && first != up.sandbox().namespace(1, name)?, "{name}: {first} and {second}");
+        ensure!(
+            first == second && first != up.sandbox().own_namespace(name)?,
+            "{name}: {first} and {second}"
+        );
     }
     for name in ["pid", "mnt"] {
         ensure!(up.sandbox().namespace(one, name)? != up.sandbox().namespace(two, name)?, "{name} is shared");
@@ -207,7 +210,7 @@ fn host_namespaces(up: &Cri) -> Result<()> {
     let pod = up.pod_in("host", namespaces(node, node, node))?;
     let pid = up.pid(&pod.sleeper("main")?)?;
     for name in ["net", "pid", "ipc", "uts"] {
-        let (inside, host) = (up.sandbox().namespace(pid, name)?, up.sandbox().namespace(1, name)?);
+        let (inside, host) = (up.sandbox().namespace(pid, name)?, up.sandbox().own_namespace(name)?);
         ensure!(inside == host, "{name}: {inside}, the host's is {host}");
     }
     pod.remove()

@@ -65,6 +65,23 @@ impl Cri {
         Ok(up)
     }
 
+    /// What a kubelet gives as the parent of a pod's cgroups: a path, or a slice.
+    fn parent(&self) -> String {
+        let top = self.sandbox().cgroup();
+        match top.strip_suffix(".slice") {
+            Some(slice) => format!("{slice}-burstable.slice"),
+            None => format!("/{top}/{PARENT}"),
+        }
+    }
+
+    /// Where the cgroup of a container lies.
+    pub fn cgroup_of(&self, id: &str) -> String {
+        if self.sandbox().has_systemd() {
+            return format!("/{}/{}/cri-containerd-{id}.scope", self.sandbox().cgroup(), self.parent());
+        }
+        format!("{}/{id}", self.parent())
+    }
+
     pub fn pod_with(
         &self,
         handler: &str,
@@ -72,7 +89,7 @@ impl Cri {
         edit: impl FnOnce(&mut LinuxPodSandboxConfig),
     ) -> Result<Pod<'_>> {
         let mut linux = LinuxPodSandboxConfig {
-            cgroup_parent: format!("/{}/{PARENT}", self.sandbox().cgroup()),
+            cgroup_parent: self.parent(),
             security_context: Some(LinuxSandboxSecurityContext {
                 namespace_options: Some(namespaces(
                     NamespaceMode::Pod,
@@ -171,7 +188,7 @@ impl Cri {
 }
 
 /// What a kubelet makes for pods of one class; the runtime makes missing parents and leaves them.
-pub const PARENT: &str = "kubepods/burstable";
+const PARENT: &str = "kubepods/burstable";
 
 pub fn namespaces(network: NamespaceMode, pid: NamespaceMode, ipc: NamespaceMode) -> NamespaceOption {
     NamespaceOption { network: network.into(), pid: pid.into(), ipc: ipc.into(), target_id: String::new() }
@@ -280,7 +297,7 @@ impl Engine for Cri {
     /// The parents of the pods' cgroups and the bridge.
     fn keeps(&self, line: &str) -> bool {
         let top = self.sandbox().cgroup();
-        let parents = [top.to_owned(), format!("{top}/kubepods"), format!("{top}/{PARENT}")];
+        let parents = [top.to_owned(), format!("{top}/kubepods"), self.parent()];
         line.starts_with("cgroup ") && parents.iter().any(|parent| line.ends_with(parent.as_str()))
             || line == format!("link {BRIDGE}")
     }

@@ -34,8 +34,8 @@ impl Docker {
             "pidfile": "/run/engine/docker.pid",
             "hosts": [SOCKET],
             "storage-driver": "overlay2",
-            "cgroup-parent": format!("/{}", sandbox.cgroup()),
-            "exec-opts": ["native.cgroupdriver=cgroupfs"],
+            "cgroup-parent": if sandbox.has_systemd() { "" } else { "/" }.to_owned() + sandbox.cgroup(),
+            "exec-opts": [if sandbox.has_systemd() { SYSTEMD_DRIVER } else { CGROUPFS_DRIVER }],
             "runtimes": {
                 "tested": { "path": ground.runtime.path() },
                 "recorded": { "path": recorder.path() },
@@ -75,6 +75,8 @@ impl Client for Docker {
     }
 }
 
+const SYSTEMD_DRIVER: &str = "native.cgroupdriver=systemd";
+const CGROUPFS_DRIVER: &str = "native.cgroupdriver=cgroupfs";
 const SOCKET: &str = "unix:///run/engine/docker.sock";
 
 impl Engine for Docker {
@@ -112,7 +114,7 @@ pub fn suite(report: &mut Report, ground: &Ground) {
     report.suite("docker", ground, &["dockerd", "docker", "containerd", "iptables"], Docker::start, &CASES);
 }
 
-const CASES: [Case<Docker>; 30] = [
+const CASES: [Case<Docker>; 31] = [
     Case { name: "info names the runtime", run: info },
     Case { name: "run passes output and exit code", run: lifecycle::foreground },
     Case { name: "exit codes 125, 126 and 127", run: lifecycle::start_failures },
@@ -127,6 +129,7 @@ const CASES: [Case<Docker>; 30] = [
     Case { name: "pause freezes and unpause thaws", run: lifecycle::pause },
     Case { name: "stats and top", run: stats_and_top },
     Case { name: "limits reach the cgroup", run: settings::limits },
+    Case { name: "limits kill, throttle and refuse", run: settings::limits_hold },
     Case { name: "update changes the limits", run: settings::update },
     Case { name: "a container out of memory is reported", run: out_of_memory },
     Case { name: "healthcheck becomes healthy", run: healthcheck },

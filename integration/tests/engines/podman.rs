@@ -1,4 +1,4 @@
-//! podman and conmon, as root, with netavark's bridge.
+//! podman and conmon, as root with netavark's bridge, and as a user with a systemd.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use creel_integration::engine::harness::{Case, Engine, Ground, Report, Skip, pro
 use creel_integration::engine::image::BUSYBOX;
 use creel_integration::engine::runtime::{Recorder, Runtime};
 use creel_integration::engine::sandbox::Sandbox;
+use creel_integration::{Owner, ids};
 
 use crate::client::{Client, DEADLINE};
 use crate::{lifecycle, settings};
@@ -23,15 +24,32 @@ pub struct Podman {
 
 impl Podman {
     fn start(ground: &Ground) -> Result<Self> {
-        let sandbox = Sandbox::start("podman")?;
+        Self::start_in(ground, Sandbox::start("podman")?)
+    }
+
+    fn start_rootless(ground: &Ground) -> Result<Self> {
+        let user = ids::with_systemd().filter(|_| Owner::under_test() == Owner::Systemd);
+        let user = user.ok_or_else(|| Skip::new("no user with a systemd that makes the cgroups"))?;
+        Self::start_in(ground, Sandbox::start_for(Some(user), "rootless")?)
+    }
+
+    fn start_in(ground: &Ground, sandbox: Sandbox) -> Result<Self> {
         let recorder = Recorder::install(&sandbox, &ground.runtime)?;
-        let config = include_str!("containers.conf").replace("@NAME@", &ground.runtime.name());
+        let config = include_str!("containers.conf")
+            .replace("@NAME@", &ground.runtime.name())
+            .replace("@MANAGER@", if sandbox.has_systemd() { "systemd" } else { "cgroupfs" });
         fs::write(sandbox.outside(&sandbox.inside("containers.conf")), config)?;
         let images = sandbox.inside("images.tar");
         fs::copy(ground.images.path(), sandbox.outside(&images))?;
         let up = Self { sandbox, runtime: ground.runtime.clone(), recorder };
         up.client(&["load", "--input", &images.display().to_string()]).ok()?;
         Ok(up)
+    }
+
+    /// `--cgroup-parent`: a slice's name has no slash.
+    fn parent(&self) -> String {
+        let slash = if self.sandbox.has_systemd() { "" } else { "/" };
+        format!("{slash}{}", self.sandbox.cgroup())
     }
 
     fn podman_with(&self, runtime: &Path, words: &[&str]) -> Call {
@@ -49,8 +67,7 @@ impl Client for Podman {
     }
 
     fn run(&self, options: &[&str], command: &[&str]) -> Call {
-        let parent = format!("/{}", self.sandbox.cgroup());
-        let call = self.client(&["run", "--pull", "never", "--cgroup-parent", &parent]);
+        let call = self.client(&["run", "--pull", "never", "--cgroup-parent", &self.parent()]);
         call.args(options).args(&[BUSYBOX]).args(command)
     }
 
@@ -71,11 +88,8 @@ impl Engine for Podman {
 
     /// conmon passes no `--root`: the runtime's own default is used.
     fn state_roots(&self) -> Vec<PathBuf> {
-        vec![
-            Path::new("/run").join(self.runtime.name()),
-            PathBuf::from("/run/creel"),
-            PathBuf::from("/run/runc"),
-        ]
+        let run = self.sandbox.user().map_or("/run".to_owned(), |uid| format!("/run/user/{uid}"));
+        [&self.runtime.name(), "creel", "runc"].map(|name| Path::new(&run).join(name)).to_vec()
     }
 
     /// The cgroups of all conmons and all containers, and the bind mounts of the image store and of named
@@ -94,15 +108,19 @@ impl Engine for Podman {
     fn stop(self) -> Result<()> {
         let left = self.client(&["ps", "--all", "--quiet"]).ok()?;
         ensure!(left.said().is_empty(), "podman still knows containers: {left}");
+        // Ends the process that holds a user's namespaces.
+        self.client(&["system", "migrate"]).ok()?;
         self.sandbox.stop()
     }
 }
 
 pub fn suite(report: &mut Report, ground: &Ground) {
     report.suite("podman", ground, &["podman", "conmon", "netavark", "iptables"], Podman::start, &CASES);
+    let programs = ["podman", "conmon", "newuidmap"];
+    report.suite("rootless podman", ground, &programs, Podman::start_rootless, &ROOTLESS);
 }
 
-const CASES: [Case<Podman>; 28] = [
+const ROOTLESS: [Case<Podman>; 20] = [
     Case { name: "run passes output and exit code", run: lifecycle::foreground },
     Case { name: "exit codes 125, 126 and 127", run: lifecycle::start_failures },
     Case { name: "run on a terminal", run: lifecycle::terminal },
@@ -116,6 +134,30 @@ const CASES: [Case<Podman>; 28] = [
     Case { name: "pause freezes and unpause thaws", run: lifecycle::pause },
     Case { name: "stats and top", run: stats_and_top },
     Case { name: "limits reach the cgroup", run: settings::limits },
+    Case { name: "limits kill, throttle and refuse", run: settings::limits_hold },
+    Case { name: "update changes the limits", run: update },
+    Case { name: "read-only root file system, tmpfs, shm size", run: settings::read_only },
+    Case { name: "user with additional groups", run: settings::user },
+    Case { name: "capabilities and no new privileges", run: settings::capabilities },
+    Case { name: "the default seccomp profile is in force", run: settings::seccomp },
+    Case { name: "private cgroup namespace", run: settings::cgroup_namespace },
+];
+
+const CASES: [Case<Podman>; 29] = [
+    Case { name: "run passes output and exit code", run: lifecycle::foreground },
+    Case { name: "exit codes 125, 126 and 127", run: lifecycle::start_failures },
+    Case { name: "run on a terminal", run: lifecycle::terminal },
+    Case { name: "detached, logs, wait, rm", run: lifecycle::logs },
+    Case { name: "exec passes output and exit code", run: lifecycle::exec },
+    Case { name: "exec on a terminal", run: lifecycle::exec_terminal },
+    Case { name: "exec with user, environment and directory", run: lifecycle::exec_settings },
+    Case { name: "stop sends the signal, then insists", run: lifecycle::stop },
+    Case { name: "restart", run: lifecycle::restart },
+    Case { name: "kill delivers the signal asked for", run: lifecycle::kill },
+    Case { name: "pause freezes and unpause thaws", run: lifecycle::pause },
+    Case { name: "stats and top", run: stats_and_top },
+    Case { name: "limits reach the cgroup", run: settings::limits },
+    Case { name: "limits kill, throttle and refuse", run: settings::limits_hold },
     Case { name: "update changes the limits", run: update },
     Case { name: "read-only root file system, tmpfs, shm size", run: settings::read_only },
     Case { name: "user namespace with id maps", run: id_maps },
@@ -193,7 +235,7 @@ fn copy(up: &Podman) -> Result<()> {
 /// conmon's and podman's flags, seen on their way and answered with exit code 0.
 fn recorded(up: &Podman) -> Result<()> {
     let podman = |words: &[&str]| up.podman_with(up.recorder.path(), words);
-    let parent = format!("/{}", up.sandbox.cgroup());
+    let parent = up.parent();
     let run = ["run", "--detach", "--network", "none", "--name", "recorded", "--cgroup-parent", &parent];
     podman(&run).args(&[BUSYBOX, "sleep", "1000"]).ok()?;
     podman(&["exec", "recorded", "true"]).ok()?;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use creel_integration::engine::cgroup::{self, CPUS, MEMORY, PIDS};
+use creel_integration::engine::cgroup::{self, CPUS, MEMORY, OOM_KILLS, PIDS, REFUSED_FORKS, THROTTLED};
 
 use crate::client::{Client, DEADLINE};
 
@@ -20,6 +20,29 @@ pub fn limits(up: &impl Client) -> Result<()> {
     let quota = cgroup::cpu_max(&process)?;
     ensure!(quota == "50000 100000", "cpu quota and period: {quota}");
     up.remove("limits")
+}
+
+/// The kernel enforces each limit, and counts it.
+pub fn limits_hold(up: &impl Client) -> Result<()> {
+    for controller in ["memory", "cpu", "pids"] {
+        cgroup::need(controller)?;
+    }
+    let options = ["--memory", "32m", "--memory-swap", "32m", "--cpus", "0.1", "--pids-limit", "6"];
+    let pid = up.sleeper("hold", &options)?;
+    let process = up.sandbox().process(pid);
+    cgroup::expect(&process, MEMORY, "33554432")?;
+    up.exec("hold", &[], &["tail", "-c", "100000000", "/dev/zero"]).exits(137)?;
+    cgroup::has_happened(&process, OOM_KILLS)?;
+
+    ensure!(cgroup::cpu_max(&process)? == "10000 100000", "cpu quota and period");
+    up.exec("hold", &[], &["timeout", "1", "sh", "-c", "while true; do true; done"]).exits(143)?;
+    cgroup::has_happened(&process, THROTTLED)?;
+
+    cgroup::expect(&process, PIDS, "6")?;
+    let fork = "for number in 1 2 3 4 5 6; do sleep 1 & done";
+    up.exec("hold", &[], &["sh", "-c", fork]).output()?.mentions("fork")?;
+    cgroup::has_happened(&process, REFUSED_FORKS)?;
+    up.remove("hold")
 }
 
 pub fn update(up: &impl Client) -> Result<()> {
@@ -101,7 +124,7 @@ pub fn process_settings(up: &impl Client) -> Result<()> {
 
 pub fn host_namespaces(up: &impl Client) -> Result<()> {
     let names = ["net", "pid", "ipc", "uts"];
-    let expected: Result<Vec<String>> = names.iter().map(|name| up.sandbox().namespace(1, name)).collect();
+    let expected: Result<Vec<String>> = names.iter().map(|name| up.sandbox().own_namespace(name)).collect();
     let options = ["--rm", "--network", "host", "--pid", "host", "--ipc", "host", "--uts", "host"];
     let script = "for name in net pid ipc uts; do readlink /proc/self/ns/$name; done";
     up.run(&options, &["sh", "-c", script]).ok()?.says(&expected?.join("\n"))?;

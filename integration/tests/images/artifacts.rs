@@ -124,6 +124,35 @@ fn registry_with_a_list_of_its_own_is_asked_for_it() {
 }
 
 #[test]
+fn two_files_of_one_name_are_refused() {
+    needs_images!();
+    let images = Images::new();
+    let layout = &images.layout;
+    let file = |text: &str| {
+        let mut layer = layout.put("text/plain", text.as_bytes());
+        layer["annotations"] = json!({"org.opencontainers.image.title": "same"});
+        layer
+    };
+    let artifact = |name: &str, layers: Value| {
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({"schemaVersion": 2, "mediaType": kind, "artifactType": SBOM,
+            "config": layout.put("application/vnd.oci.empty.v1+json", b"{}"), "layers": layers});
+        layout.name(layout.put(kind, manifest.to_string().as_bytes()), name);
+    };
+    artifact("two", json!([file("one"), file("two")]));
+    artifact("twice", json!([file("one"), file("one")]));
+    let out = images.scratch.join("out");
+    let pull = |name: &str| {
+        let words = ["artifact", "pull", "-q", "--force", "-o", out.to_str().unwrap(), &images.oci(name)];
+        images.creel_nested(&words).output()
+    };
+    pull("two").exits(1).creel_says(&["two files of the artifact are called \"same\""]);
+    assert!(!out.join("same").exists());
+    pull("twice").ok();
+    assert_eq!(std::fs::read_to_string(out.join("same")).unwrap(), "one");
+}
+
+#[test]
 fn artifact_that_would_write_elsewhere_is_refused() {
     needs_images!();
     let images = Images::new();

@@ -52,6 +52,38 @@ fn layer_with_a_wrong_byte_is_refused_and_the_right_one_taken_later() {
 }
 
 #[test]
+fn words_of_an_image_give_the_terminal_no_orders() {
+    needs_images!();
+    let images = Images::new();
+    let layer = with_layer(&images);
+    let manifest = images.layout.manifest(&[layer], &json!({}), "amd64");
+    let mut entry = manifest.clone();
+    entry["platform"] = json!({"os": "linux\n\u{1b}[31mcreel: fake", "architecture": "\u{9b}2J"});
+    images.layout.name(images.layout.index(&[entry]), "red");
+    let output = images.creel(&["pull", "-q", &images.oci("red")]).output().exits(1);
+    output.creel_says(&["no image for", "linux\\u000a\\u001b[31mcreel: fake/\\u009b2J"]);
+    let artifact = |name: &str, kind: &str, title: &str| {
+        let mut layer = images.layout.put("text/plain", b"x");
+        layer["annotations"] = json!({"org.opencontainers.image.title": title});
+        let kinds = "application/vnd.oci.image.manifest.v1+json";
+        let document = json!({"schemaVersion": 2, "mediaType": kinds, "artifactType": kind, "subject": manifest,
+            "config": images.layout.put("application/vnd.oci.empty.v1+json", b"{}"), "layers": [layer]});
+        let mut entry = images.layout.put(kinds, document.to_string().as_bytes());
+        entry["artifactType"] = json!(kind);
+        images.layout.name(entry, name);
+    };
+    images.layout.name(manifest.clone(), "plain");
+    artifact("typed", "a/b\u{1b}[31m\nfake", "x");
+    let table = images.creel_nested(&["artifact", "ls", &images.oci("plain")]).output().ok().stdout;
+    assert!(table.contains("a/b\\u001b[31m\\u000afake") && table.lines().count() == 2, "{table}");
+    artifact("titled", "a/b", "x\u{1b}[31m");
+    let out = images.scratch.join("out").display().to_string();
+    let words = ["artifact", "pull", "-q", "-o", &out, &images.oci("titled")];
+    images.creel_nested(&words).output().exits(1).creel_says(&["no name for a file"]);
+    assert_eq!(std::fs::read_dir(out).unwrap().count(), 0);
+}
+
+#[test]
 fn layer_of_another_content_is_refused_by_its_digest() {
     needs_images!();
     let images = Images::new();

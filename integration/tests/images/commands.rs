@@ -37,6 +37,32 @@ fn images_are_listed_shown_and_removed() {
 }
 
 #[test]
+fn what_is_left_out_of_an_image_is_told() {
+    needs_images!();
+    let images = Images::new();
+    // A device in an image that overlayfs would take for a whiteout.
+    let tree = images.scratch.dir("odd");
+    let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, tree.join("odd"), kind, mode, 0).unwrap();
+    let layer = images.layout.layer(&tree);
+    images.layout.image("odd", &[layer], &json!({"Cmd": ["/bin/true"]}));
+    let name = images.oci("odd");
+    let told = "left out: odd (character device 0:0 is overlayfs's whiteout)";
+    let pulled = images.creel(&["pull", &name]).output().ok();
+    assert!(pulled.stderr.contains(told), "{pulled}");
+    let shown = images.creel(&["image", "inspect", &name]).output().ok().json();
+    assert_eq!(
+        (&shown["leftOut"]["count"], &shown["leftOut"]["first"][0]["path"]),
+        (&json!(1), &json!("odd"))
+    );
+    let again = images.creel(&["pull", &name]).output().ok();
+    assert!(!again.stderr.contains("left out"), "{again}");
+    let bundle = images.scratch.join("bundle").display().to_string();
+    let unpacked = images.creel(&["unpack", &name, &bundle]).output().ok();
+    assert!(unpacked.stderr.contains(told), "{unpacked}");
+}
+
+#[test]
 fn layout_is_shown_without_a_pull() {
     needs_images!();
     let images = Images::new();

@@ -122,9 +122,12 @@ fn busy_servers_are_asked_again_when_they_say() {
     let limited = faulty(&registry, &hex, |_, _, _| {
         Reply::new(429, r#"{"errors":[{"message":"you have reached your pull rate limit"}]}"#)
             .with("Retry-After", 3600)
+            .with("RateLimit-Limit", "100;w=21600")
+            .with("RateLimit-Remaining", "0;w=21600")
     });
     let other = Images::new();
-    refused(&other, &limited, &["429 too many requests", "pull rate limit", "try again in 3600 s"]);
+    let said = ["pull rate limit (the limit is 100 in 21600 s, 0 left)", "try again in 3600 s"];
+    refused(&other, &limited, &[&["429 too many requests"], &said[..]].concat());
     assert_eq!(limited.count("GET", &hex), 1);
 }
 
@@ -142,6 +145,23 @@ fn server_that_stays_broken_is_given_up_in_one_line() {
     refused(&images, &server, &["500 internal server error", "oops"]);
     let server = faulty(&registry, &hex, |_, _, _| Reply::new(404, ""));
     refused(&images, &server, &["404 not found"]);
+}
+
+#[test]
+fn what_a_registry_warns_of_is_told_once() {
+    needs_images!();
+    let images = Images::new();
+    let registry = registry_with!(images);
+    let behind = registry.host.clone();
+    let server = Server::start(move |heard| {
+        forward(&behind, heard).with("Warning", "299 - \"this place will be \\\"closed\\\"\"")
+    });
+    let image = format!("docker://{}/test/a:1", server.host());
+    let told = images.creel(&["pull", &image]).output().ok();
+    let line = format!("creel: warning: {}: this place will be \"closed\"", server.host());
+    assert_eq!(told.stderr.lines().filter(|said| *said == line).count(), 1, "{told}");
+    assert_eq!(images.run(&["-q", "--pull", "always"], &image, &[]).output().exits(3).stderr, "");
+    images.assert_clean();
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the flags of `pull-and-run` do, seen from inside.
 
+use serde_json::json;
+
 use crate::harness::Images;
 use crate::needs_images;
 
@@ -45,6 +47,28 @@ fn mounts_and_read_only_root() {
     let mount = format!("type=bind,src={},dst=/data", data.display());
     assert_eq!(told(&images, &["--mount", &mount], "echo new >/data/new"), "");
     assert_eq!(std::fs::read_to_string(data.join("new")).unwrap(), "new\n");
+    images.assert_clean();
+}
+
+#[test]
+fn volumes_of_an_image_can_be_written_to() {
+    needs_images!();
+    let images = Images::new();
+    images.scratch.file("more/srv/file", "seed\n");
+    let layers = ["tree", "more"].map(|name| images.layout.layer(&images.scratch.join(name)));
+    let config =
+        json!({"Env": ["PATH=/bin"], "Volumes": {"/srv": {}, "/tmp/../data/deep": {}, "/data/bound": {}}});
+    images.layout.image("v", &layers, &config);
+    images.scratch.file("bound/own", "own\n");
+    let bound = format!("{}:/data/bound", images.scratch.join("bound").display());
+    let script = "cat /srv/file /data/bound/own; touch /srv/x /data/deep/x && echo written; touch /x 2>&1";
+    let told = |flags: &[&str]| {
+        let flags = [&["-q", "-v", &bound], flags].concat();
+        images.run(&flags, &images.oci("v"), &["sh", "-c", script]).output()
+    };
+    assert_eq!(told(&[]).ok().stdout, "seed\nown\nwritten\n");
+    let kept = told(&["--read-only"]).exits(1).stdout;
+    assert!(kept.starts_with("seed\nown\nwritten\n") && kept.contains("Read-only file system"), "{kept}");
     images.assert_clean();
 }
 

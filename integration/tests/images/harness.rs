@@ -1,6 +1,7 @@
 //! A scratch directory with a store, a state directory and a layout, and creel called on them.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use creel_integration::leaks::{Leaks, mounts};
 use creel_integration::scratch::Scratch;
@@ -36,6 +37,10 @@ macro_rules! needs_images {
         }
     };
 }
+
+/// What a command may take. A pull ends with a syncfs(2), which waits for all that others have written to the file
+/// system too: on a machine that just built something, gigabytes.
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// f_type of overlayfs (statfs(2)), which cannot be its own upper layer.
 const OVERLAYFS: i64 = 0x794c_7630;
@@ -114,6 +119,7 @@ impl Images {
             std::fs::write(&auth, "{}").unwrap();
         }
         Cmd::new(Runtime::under_test().path())
+            .deadline(DEADLINE)
             .env("HOME", self.scratch.path())
             .env("REGISTRY_AUTH_FILE", &auth)
             .env("NO_PROXY", "127.0.0.1")
@@ -139,8 +145,14 @@ impl Images {
     pub fn assert_clean(&self) {
         assert_eq!(self.stored("containers"), Vec::<String>::new());
         assert_eq!(self.stored("tmp"), Vec::<String>::new());
-        wait::until("nothing is left of the container", || {
-            Leaks::of(self.scratch.name(), &self.state(), &self.before).is_empty()
-        });
+        let end = Instant::now() + wait::DEADLINE;
+        loop {
+            let leaks = Leaks::of(self.scratch.name(), &self.state(), &self.before);
+            if leaks.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "left of the container: {leaks:?}");
+            std::thread::yield_now();
+        }
     }
 }

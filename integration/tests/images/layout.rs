@@ -71,16 +71,14 @@ impl Layout {
 
     /// A layer of what is in a directory.
     pub fn layer(&self, tree: &Path) -> Layer {
-        let tar = Command::new("tar")
-            .args(["--numeric-owner", "--owner=0", "--group=0", "--sort=name", "-C"])
-            .arg(tree)
-            .args(["-cf", "-", "."])
-            .output()
-            .unwrap();
-        assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+        self.layer_of(&tar(tree, "."))
+    }
+
+    /// A layer that is this tar.
+    pub fn layer_of(&self, tar: &[u8]) -> Layer {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(&tar.stdout).unwrap();
-        Layer { descriptor: self.put(LAYER, &gzip.finish().unwrap()), diff_id: digest(&tar.stdout) }
+        gzip.write_all(tar).unwrap();
+        Layer { descriptor: self.put(LAYER, &gzip.finish().unwrap()), diff_id: digest(tar) }
     }
 
     /// A manifest, not in the index yet.
@@ -121,6 +119,31 @@ impl Layout {
     pub fn image(&self, name: &str, layers: &[Layer], config: &Value) {
         self.name(self.manifest(layers, config, architecture()), name);
     }
+}
+
+/// A tar of a part of a tree.
+pub fn tar(tree: &Path, part: &str) -> Vec<u8> {
+    let tar = Command::new("tar")
+        .args(["--numeric-owner", "--owner=0", "--group=0", "--sort=name", "-C"])
+        .arg(tree)
+        .args(["-cf", "-", part])
+        .output()
+        .unwrap();
+    assert!(tar.status.success(), "{}", String::from_utf8_lossy(&tar.stderr));
+    tar.stdout
+}
+
+/// The entry of a hard link, which has no body (POSIX, pax "ustar").
+pub fn hard_link(name: &str, target: &str) -> [u8; 512] {
+    let mut block = [0; 512];
+    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, name.as_bytes());
+    put(100, b"0000644\x000000000\x000000000\x0000000000000\x0000000000000\0        1");
+    put(157, target.as_bytes());
+    put(257, b"ustar\x0000");
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
 }
 
 /// A root with busybox in it.

@@ -38,3 +38,36 @@ fn names_without_a_registry_are_searched_for_in_order() {
     images.creel(&["image", "rm", "test/a:1"]).output().ok();
     images.assert_clean();
 }
+
+#[test]
+fn policy_decides_which_images_are_used() {
+    needs_images!();
+    let images = Images::new();
+    let accepted = serde_json::json!([{"type": "insecureAcceptAnything"}]);
+    let policy = |scope: &std::path::Path| {
+        let text = serde_json::json!({
+            "default": [{"type": "reject"}],
+            "transports": {"oci": {scope.display().to_string(): accepted}},
+        });
+        images.scratch.file(".config/containers/policy.json", text.to_string());
+    };
+    policy(std::path::Path::new("/no/such/directory"));
+    let bundle = images.scratch.join("bundle").display().to_string();
+    let copied = format!("oci:{}:x", images.scratch.join("out").display());
+    for words in [
+        &["pull", "-q", &images.oci("a")][..],
+        &["unpack", "-q", &images.oci("a"), &bundle],
+        &["copy", "-q", &images.oci("a"), &copied],
+        &["push", "-q", &images.oci("a"), "docker://127.0.0.1:1/x:1"],
+    ] {
+        images.creel(words).output().exits(1).creel_says(&["policy.json (default) forbids it"]);
+    }
+    images.run(&["-q"], &images.oci("a"), &[]).output().exits(125).creel_says(&["--signature-policy"]);
+    assert!(images.stored("snapshots").is_empty());
+    let other = serde_json::json!({"default": accepted}).to_string();
+    let other = images.scratch.file("policy.json", other).display().to_string();
+    images.creel(&["copy", "-q", "--signature-policy", &other, &images.oci("a"), &copied]).output().ok();
+    policy(&images.layout.path);
+    assert_eq!(images.run(&["-q"], &images.oci("a"), &[]).output().exits(3).stdout, "hello\n");
+    images.assert_clean();
+}

@@ -79,7 +79,9 @@ fn interrupted_pull_leaves_the_terminal_and_the_store_as_they_were() {
     let ends = [slave.try_clone().unwrap(), slave.try_clone().unwrap()];
     let [stdout, stderr] = ends;
     let command = images.creel(&["pull", &at(&server)]).stdin(slave);
-    let pull = command.behind(["setsid", "--ctty"]).spawn_with(stdout, stderr);
+    // Whoever runs the tests in the background of a shell has the signal ignored (POSIX, asynchronous lists).
+    let words = ["env", "--default-signal=INT", "setsid", "--ctty"];
+    let pull = command.behind(words).spawn_with(stdout, stderr);
     master.expect(&format!("{short} ["));
     master.send("\u{3}");
     pull.output().exits(-(Signal::INT.as_raw()));

@@ -79,6 +79,39 @@ fn next_pull_asks_for_the_rest() {
 }
 
 #[test]
+fn server_that_refuses_the_rest_gives_everything_or_ends_it() {
+    needs_images!();
+    let images = Images::new();
+    let registry = registry_with!(images);
+    let (hex, server, broken) = half(&images, &registry, SIZE, Then::Refuse);
+    let (behind, wanted) = (server.host(), hex.clone());
+    let gone = Arc::new(AtomicBool::new(true));
+    let is_gone = gone.clone();
+    // In front of the one that breaks off: of no use for a part.
+    let front = Server::start(move |heard| match (heard.is("GET", &wanted), heard.header("range")) {
+        (true, _) if is_gone.load(Ordering::SeqCst) => Reply::new(404, ""),
+        (true, Some(_)) => Reply::new(416, ""),
+        _ => forward(&behind, heard),
+    });
+    let image = |server: &Server| format!("docker://{}/test/r:1", server.host());
+    let pull = |server: &Server| images.creel(&["pull", "-q", "--store-blobs", &image(server)]).output();
+    pull(&server).exits(1);
+    assert_eq!(images.stored("partial"), [format!("sha256-{hex}")]);
+    broken.store(false, Ordering::SeqCst);
+    // That it is not there is no reason to keep a part of it.
+    pull(&front).exits(1).creel_says(&["404"]);
+    assert!(images.stored("partial").is_empty());
+    broken.store(true, Ordering::SeqCst);
+    pull(&server).exits(1);
+    broken.store(false, Ordering::SeqCst);
+    gone.store(false, Ordering::SeqCst);
+    pull(&front).ok();
+    assert_eq!(ranges(&front, &hex)[2..], [format!("bytes={}-", SIZE / 2), "-".to_owned()]);
+    images.creel_nested(&["image", "verify", "-q", "--offline"]).output().ok();
+    images.assert_clean();
+}
+
+#[test]
 fn start_that_was_damaged_is_fetched_again() {
     needs_images!();
     let images = Images::new();

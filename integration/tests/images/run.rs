@@ -30,6 +30,60 @@ fn writes_of_a_container_are_gone_with_it() {
 }
 
 #[test]
+fn layers_outlast_the_machine_though_no_run_waits_for_that() {
+    needs_images!();
+    let images = Images::new();
+    let is_sealed = || {
+        let layers = images.stored("snapshots");
+        assert_eq!(layers.len(), 1);
+        images.store("snapshots").join(&layers[0]).join("sealed").exists()
+    };
+    images.run(&["-q"], &images.oci("a"), &[]).output().exits(3);
+    wait::until("the layer is sealed", is_sealed);
+    images.assert_clean();
+    std::fs::remove_file(images.store("snapshots").join(&images.stored("snapshots")[0]).join("sealed"))
+        .unwrap();
+    images.creel(&["pull", "-q", &images.oci("a")]).output().ok();
+    assert!(is_sealed());
+}
+
+#[test]
+fn volumes_of_the_image_are_written_beside_a_read_only_root() {
+    needs_images!();
+    let images = Images::new();
+    let layer = images.layout.layer(&images.scratch.join("tree"));
+    let volumes = json!({"/data": {}, "/srv/": {}, "/etc": {}, "/sys/fs/cgroup": {}});
+    let volume = |name: &str, volumes: serde_json::Value| {
+        let config = json!({"Cmd": ["sh"], "User": "7", "Volumes": volumes});
+        images.layout.image(name, std::slice::from_ref(&layer), &config);
+    };
+    volume("v", volumes);
+    let host = images.scratch.dir("host").display().to_string();
+    let script = "cat /etc/plain; echo x >/data/new && echo x >/etc/new && ls -d /data/new /etc/new && grep -c hosts /proc/mounts; \
+        echo x >/new || echo only there";
+    let flags = ["-q", "--read-only", "--user", "0", "-v", &format!("{host}:/srv")];
+    let run = || images.run(&flags, &images.oci("v"), &["sh", "-c", script]).output().ok();
+    let first = run();
+    assert_eq!(first.stdout, "not a program\n/data/new\n/etc/new\n1\nonly there\n", "{first}");
+    // Each container has its own, which goes with it.
+    assert_eq!(run().stdout, first.stdout);
+    images.assert_clean();
+    let kept = images.run(&["-q", "--keep"], &images.oci("v"), &["ls", "/data"]).output().ok();
+    assert_eq!(kept.stdout, "");
+    assert_eq!(images.stored(&format!("containers/{}/volumes", images.scratch.name())).len(), 3);
+    images.runtime(&["delete", images.scratch.name()]).output().ok();
+    images.assert_clean();
+    // A bundle has its places in the root itself.
+    let bundle = images.scratch.join("bundle");
+    images.creel(&["unpack", "-q", &images.oci("v"), bundle.to_str().unwrap()]).output().ok();
+    assert!(bundle.join("rootfs/data").is_dir());
+    volume("b", json!({"/etc/plain": {}}));
+    let refused = images.run(&["-q"], &images.oci("b"), &[]).output().exits(125);
+    refused.creel_says(&["volume /etc/plain", "not a directory"]);
+    images.assert_clean();
+}
+
+#[test]
 fn layers_are_stacked_and_shared() {
     needs_images!();
     let images = Images::new();
@@ -69,6 +123,29 @@ fn detached_container_runs_until_it_is_deleted() {
     images.assert_clean();
     images.creel(&["image", "prune"]).output().ok();
     assert!(images.stored("snapshots").is_empty());
+}
+
+#[test]
+fn container_whose_state_is_gone_keeps_what_it_writes_while_it_runs() {
+    needs_images!();
+    let images = Images::new();
+    let name = images.scratch.name();
+    images.run(&["-d", "-q"], &images.oci("a"), &["sleep", "1000"]).output().ok();
+    // What logind does at a user's last logout, for a while.
+    let state = images.state();
+    let bundles = state.with_file_name(format!("{}-bundles", state.file_name().unwrap().to_str().unwrap()));
+    let away = |path: &std::path::Path| path.with_extension("away");
+    for path in [&state, &bundles] {
+        std::fs::rename(path, away(path)).unwrap();
+    }
+    images.creel(&["image", "ls"]).output().ok();
+    assert_eq!(images.stored("containers"), [name]);
+    for path in [&state, &bundles] {
+        std::fs::remove_dir_all(path).ok();
+        std::fs::rename(away(path), path).unwrap();
+    }
+    images.runtime(&["delete", "--force", name]).output().ok();
+    images.assert_clean();
 }
 
 #[test]

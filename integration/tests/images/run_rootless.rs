@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use creel_integration::{Cmd, Runtime, skip};
+use serde_json::json;
 
 use crate::harness::Images;
 use crate::needs_images;
@@ -168,4 +169,40 @@ fn detached_container_is_deleted_from_outside_with_what_it_wrote() {
     user.creel(&["image", "rm", &images.oci("a")]).output().ok();
     user.creel(&["image", "prune"]).output().ok();
     assert_eq!(user.stored("snapshots"), 0);
+}
+
+#[test]
+fn bundle_that_a_user_unpacks_is_the_users_and_runs() {
+    needs_images!();
+    let images = Images::new();
+    let user = user!(images, Ids::One);
+    let layer = images.layout.layer(&images.scratch.join("tree"));
+    images.scratch.file("above/srv/shut/file", "");
+    let shut = |mode| {
+        let path = images.scratch.join("above/srv/shut");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    shut(0o555);
+    let above = images.layout.layer(&images.scratch.join("above"));
+    shut(0o755);
+    let config = json!({"Cmd": ["sh", "-c", "id -u; ls -ln /srv; exit 3"], "User": "web"});
+    images.layout.image("w", &[layer, above], &config);
+    let bundle = user.home.join("bundle").display().to_string();
+    let unpacked = user.creel(&["unpack", "-q", &images.oci("w"), &bundle]).output().ok();
+    assert_eq!(unpacked.stderr.lines().count(), 1, "{unpacked}");
+    unpacked.says(&["warning: user 33:34 is not in your user namespace", "config.json has root, who is you"]);
+    let owner = user.home.join("bundle/rootfs/bin/busybox").metadata().unwrap();
+    assert_eq!((owner.uid(), owner.gid()), (USER, USER));
+    let name = images.scratch.name();
+    let seen = user.creel(&["run", "--bundle", &bundle, name]).output().exits(3).stdout;
+    assert!(seen.starts_with("0\n") && seen.contains("dr-xr-xr-x    2 0        0"), "{seen}");
+    // Nothing half-made stays, though a directory of it lets nobody write.
+    let path = images.layout.blob(&images.layout.layer(&images.scratch.join("tree")).hex());
+    let right = std::fs::read(&path).unwrap();
+    std::fs::write(&path, &right[..right.len() - 10]).unwrap();
+    let failed = user.home.join("failed").display().to_string();
+    user.creel(&["unpack", "-q", &images.oci("w"), &failed]).output().exits(1).creel_says(&["layer"]);
+    let left: Vec<_> =
+        std::fs::read_dir(&user.home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("failed")), "{left:?}");
 }

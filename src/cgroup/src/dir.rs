@@ -1,10 +1,13 @@
 //! One directory of a cgroup file system and the calls on its files: one open, one read or
 //! write, one close per value, all below the directory's fd.
 
+use std::ffi::CString;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::{Errno, Result};
+use rustix::path::Arg;
 
 /// Opens a directory as a place (O_PATH): that suffices for openat(2), CLONE_INTO_CGROUP and
 /// bpf(2), and needs no read permission.
@@ -60,26 +63,25 @@ pub(crate) fn read_at_start(file: impl AsFd) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)
 }
 
-/// Names of the child cgroups.
-pub(crate) fn children(dir: impl AsFd) -> Result<Vec<String>> {
+/// Names of the directories in one: of the child cgroups.
+pub(crate) fn children(dir: impl AsFd) -> Result<Vec<CString>> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let listing = rustix::fs::openat(dir, ".", flags, Mode::empty())?;
+    let mut space = [MaybeUninit::uninit(); 1024];
+    let mut entries = RawDir::new(listing, &mut space);
     let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(listing)? {
+    while let Some(entry) = entries.next() {
         let entry = entry?;
-        if entry.file_type() != rustix::fs::FileType::Directory {
-            continue;
-        }
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(String::from_utf8_lossy(name).into_owned());
+        let name = entry.file_name();
+        if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+            names.push(name.to_owned());
         }
     }
     Ok(names)
 }
 
 /// Opens a child directory or one further below.
-pub(crate) fn open_below(dir: impl AsFd, path: &str) -> Result<OwnedFd> {
+pub(crate) fn open_below(dir: impl AsFd, path: impl Arg) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(dir, path, flags, Mode::empty())
 }

@@ -98,6 +98,8 @@ impl Host {
             Some(TMPFS_MAGIC) => {
                 let mut names = dir::open(CGROUP_DIR).and_then(dir::children).unwrap_or_default();
                 names.sort_unstable();
+                let names: Vec<String> =
+                    names.into_iter().filter_map(|name| name.into_string().ok()).collect();
                 Host::from_names(&names, |name| fs_type(&format!("{CGROUP_DIR}/{name}")))
             }
             Some(_) | None => None,

@@ -78,10 +78,11 @@ impl Cgroup {
     }
 
     /// v2: the cgroup in which the container's init is now. An init that made cgroups of its own
-    /// (systemd, docker in docker) has moved out of the container's, which then takes no process
-    /// (EBUSY, cgroups(7), "no internal processes"): exec joins init instead.
+    /// (systemd, docker in docker) has moved out of the container's. Once that hands down domain
+    /// controllers it takes no process (EBUSY, cgroups(7), "no internal processes"), and exec joins init
+    /// instead, as with runc. `None` where the container has no cgroup (rootless) or no single one.
     pub fn clone_into_cgroup_of(&self, init: i32) -> Result<Option<OwnedFd>, Error> {
-        if self.mode != Mode::V2 {
+        if self.mode != Mode::V2 || self.dirs.is_empty() {
             return Ok(None);
         }
         let Some(mount) = Host::detect()?.v2 else { return Ok(None) };

@@ -27,6 +27,7 @@ mod resources;
 mod scope;
 pub mod stats;
 pub mod systemd;
+mod tree;
 mod update;
 mod write;
 

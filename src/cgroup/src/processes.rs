@@ -1,6 +1,6 @@
 //! Who is inside, and signals to all of them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,6 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::dir;
 use crate::error::Error;
 use crate::record::{Cgroup, CgroupDir};
+use crate::tree;
 
 /// Passes over a cgroup that could not be frozen and keeps growing.
 const KILL_PASSES: u32 = 100;
@@ -29,6 +30,8 @@ impl Cgroup {
                     Ok(()) if self.dirs.len() == 1 => return Ok(()),
                     Ok(()) => {}
                     Err(error) if error.errno().is_some_and(dir::is_gone) => {}
+                    // A threaded cgroup, whose processes may have threads in others (cgroups(7)).
+                    Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -95,38 +98,29 @@ impl CgroupDir {
             Err(error) if error.errno().is_some_and(dir::is_gone) => return Ok(pids),
             Err(error) => return Err(error),
         };
-        collect(fd, recursive, &mut pids).map_err(|errno| self.error("read", "cgroup.procs", errno))?;
+        let collected = match recursive {
+            true => tree::walk(fd.as_fd(), &mut |dir| collect(dir, &mut pids), &mut |_, _| Ok(())),
+            false => collect(fd.as_fd(), &mut pids),
+        };
+        match collected {
+            Err(errno) if !dir::is_gone(errno) => return Err(self.error("read", "cgroup.procs", errno)),
+            _ => {}
+        }
         Ok(pids)
     }
 }
 
-/// Descendants may vanish while we look.
-fn collect(fd: impl AsFd, recursive: bool, pids: &mut Vec<i32>) -> rustix::io::Result<()> {
-    let text = match dir::read(&fd, "cgroup.procs") {
+fn collect(dir: BorrowedFd<'_>, pids: &mut Vec<i32>) -> rustix::io::Result<()> {
+    let text = match dir::read(dir, "cgroup.procs") {
         // A threaded cgroup has no cgroup.procs to read (admin-guide/cgroup-v2, Threads).
-        Err(Errno::OPNOTSUPP) => dir::read(&fd, "cgroup.threads"),
+        Err(Errno::OPNOTSUPP) => dir::read(dir, "cgroup.threads"),
         other => other,
     };
     match text {
         // A process of another pid namespace reads as 0.
         Ok(text) => pids.extend(text.lines().filter_map(|l| l.parse().ok()).filter(|pid: &i32| *pid > 0)),
-        Err(errno) if dir::is_gone(errno) => return Ok(()),
+        Err(errno) if dir::is_gone(errno) => {}
         Err(errno) => return Err(errno),
-    }
-    if !recursive {
-        return Ok(());
-    }
-    let names = match dir::children(&fd) {
-        Ok(names) => names,
-        Err(errno) if dir::is_gone(errno) => return Ok(()),
-        Err(errno) => return Err(errno),
-    };
-    for name in names {
-        match dir::open_below(&fd, &name) {
-            Ok(child) => collect(child, true, pids)?,
-            Err(errno) if dir::is_gone(errno) => {}
-            Err(errno) => return Err(errno),
-        }
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use crate::dir;
 use crate::error::Error;
 use crate::record::{Cgroup, CgroupDir};
+use crate::tree;
 
 /// How long the last processes may take to leave after they were killed.
 const DEADLINE: Duration = Duration::from_secs(4);
@@ -120,16 +121,10 @@ fn remove_dir(path: &str) -> rustix::io::Result<()> {
     }
 }
 
-/// Children first, and all of them: the first refusal does not spare the others.
+/// Children first, and all of them: the directory's own rmdir reports what is left.
 fn remove_tree(path: &str) -> rustix::io::Result<()> {
-    let names = match dir::open(path).and_then(dir::children) {
-        Ok(names) => names,
-        Err(errno) if dir::is_gone(errno) => return Ok(()),
-        Err(errno) => return Err(errno),
-    };
-    for name in names {
-        // The parent's rmdir below reports what is left.
-        remove_tree(&format!("{path}/{name}")).ok();
+    match dir::open(path).and_then(tree::remove_below) {
+        Err(errno) if dir::is_gone(errno) => Ok(()),
+        _ => remove_dir(path),
     }
-    remove_dir(path)
 }

@@ -199,6 +199,12 @@ fn below_threads_a_cgroup_is_for_threads() {
 
     let scratch = Scratch::at(&host, format!("{below}/web")).unwrap();
     assert_eq!(scratch.read("", "cgroup.type"), "threaded");
+    // No cgroup.kill there, and no cgroup.procs to read.
+    let mut shell = Shell::new();
+    scratch.add(shell.pid());
+    assert_eq!(scratch.cgroup.pids(true).unwrap(), [i32::try_from(shell.pid()).unwrap()]);
+    scratch.cgroup.kill_all(Signal::KILL).unwrap();
+    assert_eq!(shell.wait_signal(), Some(9));
     scratch.cgroup.destroy().unwrap();
 
     // What is counted per process is not to be had there.

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use creel_container::seccomp_names;
-use creel_plan::check::is_applied;
 use creel_plan::{names, options};
 use serde::Serialize;
 
@@ -108,8 +107,6 @@ pub fn document() -> String {
 
 fn features() -> Features {
     const YES: Enabled = Enabled { enabled: true };
-    let applied = |field| Enabled { enabled: is_applied(field) };
-    let rdt = is_applied("intelRdt");
     Features {
         oci_version_min: "1.0.0",
         oci_version_max: version::SPEC,
@@ -127,20 +124,17 @@ fn features() -> Features {
                 known_flags: seccomp_names::FLAGS,
                 supported_flags: creel_container::supported_flags(),
             },
-            apparmor: applied("apparmorProfile"),
-            selinux: Enabled { enabled: is_applied("selinuxLabel") && is_applied("mountLabel") },
-            intel_rdt: IntelRdt { enabled: rdt, schemata: rdt, monitoring: rdt },
+            apparmor: YES,
+            selinux: YES,
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: memory_policy(),
             mount_extensions: MountExtensions { idmap: YES },
-            net_devices: applied("netDevices"),
+            net_devices: YES,
         },
         annotations: BTreeMap::from([
             ("dev.creel.version", version::CREEL.into()),
             ("dev.creel.commit", version::COMMIT.into()),
-            (
-                "io.github.seccomp.libseccomp.version",
-                creel_container::libseccomp_version().unwrap_or_default(),
-            ),
+            ("io.github.seccomp.libseccomp.version", creel_container::LIBSECCOMP_VERSION.to_owned()),
             ("org.opencontainers.runc.checkpoint.enabled", can_checkpoint().to_string()),
             ("org.opencontainers.runc.version", LIKE_RUNC.into()),
         ]),
@@ -148,16 +142,13 @@ fn features() -> Features {
     }
 }
 
-/// The words that a config may use; none as long as the field is refused.
+/// The words that a config may use.
 fn memory_policy() -> MemoryPolicy {
     let words = |table: &[(&'static str, u32)]| {
         let mut words: Vec<_> = table.iter().map(|(word, _)| *word).collect();
         words.sort_unstable();
         words
     };
-    if !is_applied("memoryPolicy") {
-        return MemoryPolicy { modes: Vec::new(), flags: Vec::new() };
-    }
     MemoryPolicy { modes: words(names::MEMORY_POLICY_MODES), flags: words(names::MEMORY_POLICY_FLAGS) }
 }
 
@@ -182,16 +173,13 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_refused_are_not_features() {
+    fn every_field_that_a_feature_stands_for_is_applied() {
         let document: serde_json::Value = serde_json::from_str(&document()).unwrap();
         let linux = &document["linux"];
-        assert_eq!(linux["apparmor"]["enabled"], is_applied("apparmorProfile"));
-        assert_eq!(linux["netDevices"]["enabled"], is_applied("netDevices"));
-        for key in ["enabled", "schemata", "monitoring"] {
-            assert_eq!(linux["intelRdt"][key], is_applied("intelRdt"), "{key}");
+        for pointer in ["apparmor", "selinux", "netDevices", "intelRdt", "seccomp", "mountExtensions/idmap"] {
+            assert_eq!(linux.pointer(&format!("/{pointer}/enabled")), Some(&true.into()), "{pointer}");
         }
-        let modes = linux["memoryPolicy"]["modes"].as_array().unwrap();
-        assert_eq!(modes.contains(&"MPOL_BIND".into()), is_applied("memoryPolicy"));
+        assert!(linux["memoryPolicy"]["modes"].as_array().unwrap().contains(&"MPOL_BIND".into()));
     }
 
     /// The keys of features.md, runtime-spec 1.3.

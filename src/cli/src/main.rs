@@ -32,35 +32,41 @@ mod version;
 
 use std::ffi::OsString;
 #[cfg(not(test))]
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int};
 
 use crate::globals::Globals;
 use crate::log::Log;
 use crate::program::{Failure, Program};
 
+#[cfg(not(test))]
+#[global_allocator]
+static HEAP: creel_sys::heap::Heap = creel_sys::heap::Heap::new();
+
 /// What the C library calls. The standard library's own start would look for the stack's limits in
 /// /proc/self/maps and set up a handler for their overflow, which takes longer than `state` does of
-/// its own; what it does beside that is done here. The arguments reach [`std::env::args_os`] anyway.
+/// its own; what it does beside that is done here.
 #[cfg(not(test))]
-#[allow(unsafe_code, reason = "the name is the C library's, and nothing else has it")]
+#[allow(unsafe_code, reason = "the name and the arguments are the C library's, and nothing else has them")]
 #[unsafe(no_mangle)]
-extern "C" fn main() -> c_int {
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     // A standard stream that the caller closed must not become the first file that is opened; a closed
     // pipe is an error of write(2).
     if creel_sys::fd::open_standard_streams().is_err() {
         return 1;
     }
     creel_sys::process::ignore_broken_pipes();
-    run().into()
+    // SAFETY: what main gets.
+    let argv = unsafe { creel_sys::process::arguments(argc, argv) };
+    run(&argv).into()
 }
 
 #[cfg(test)]
 fn main() {
-    run();
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    run(&argv);
 }
 
-fn run() -> u8 {
-    let argv: Vec<OsString> = std::env::args_os().collect();
+fn run(argv: &[OsString]) -> u8 {
     let program = Program::of(argv.first());
     let (globals, command_line) = match Globals::scan(argv.get(1..).unwrap_or_default()) {
         Ok(scanned) => scanned,

@@ -94,7 +94,7 @@ pub fn table(views: &[StateView], passwd: &[u8]) -> String {
     text
 }
 
-/// Name of a user by passwd(5), or `#uid`. Only the file is read: a static glibc cannot load the
+/// Name of a user by passwd(5), or `#uid`. Only the file is read: a static program cannot load the
 /// other sources of nsswitch.conf(5).
 fn owner(uid: u32, passwd: &[u8]) -> String {
     let uid = uid.to_string();

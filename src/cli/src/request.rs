@@ -1,10 +1,15 @@
 //! From the words of a command line to a request of the lifecycle: paths made absolute, the
 //! environment looked up, values checked.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use creel_container::{CreateRequest, ExecFlags, ExecProcess, ExecRequest, ListenFds, RunMode};
+
+use creel_sys::Errno;
+use rustix::fs::{Mode, OFlags};
 
 use crate::flags::Words;
 use crate::globals::absolute;
@@ -24,10 +29,8 @@ pub fn create(id: &str, words: &Words<'_>) -> Result<CreateRequest, String> {
     let bundle = words.value("bundle").map_or(Path::new("."), Path::new);
     Ok(CreateRequest {
         id: id.to_owned(),
-        // The state shows the bundle's own path, as getcwd(2) would after entering it.
-        bundle: bundle
-            .canonicalize()
-            .map_err(|error| format!("bundle {}: {}", bundle.display(), reason(&error)))?,
+        bundle: own_path(bundle)
+            .map_err(|errno| format!("bundle {}: {}", bundle.display(), reason(&errno.into())))?,
         config: path(words, "config")?,
         pid_file: path(words, "pid-file")?,
         console_socket: path(words, "console-socket")?,
@@ -38,6 +41,14 @@ pub fn create(id: &str, words: &Words<'_>) -> Result<CreateRequest, String> {
         listen_fds: listen_fds(),
         notify_socket: notify_socket(),
     })
+}
+
+/// The path that getcwd(2) would show after entering it: realpath(3) would look at each component.
+fn own_path(path: &Path) -> Result<PathBuf, Errno> {
+    let handle = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let path = rustix::fs::readlink(link, Vec::with_capacity(256))?;
+    Ok(OsString::from_vec(path.into_bytes()).into())
 }
 
 /// NOTIFY_SOCKET of a service manager (sd_notify(3)).

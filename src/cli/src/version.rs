@@ -1,5 +1,7 @@
 //! `--version`.
 
+use creel_container::LIBSECCOMP_VERSION;
+
 /// The runtime specification whose config.json creel reads and writes.
 pub const SPEC: &str = "1.3.0";
 
@@ -11,6 +13,5 @@ pub const COMMIT: &str = env!("CREEL_COMMIT");
 
 /// Lines that engines read: go-runc looks for `runc version `, `commit: ` and `spec: `.
 pub fn text(name: &str) -> String {
-    let libseccomp = creel_container::libseccomp_version().unwrap_or_else(|| "unknown".into());
-    format!("{name} version {CREEL}\ncommit: {COMMIT}\nspec: {SPEC}\nlibseccomp: {libseccomp}\n")
+    format!("{name} version {CREEL}\ncommit: {COMMIT}\nspec: {SPEC}\nlibseccomp: {LIBSECCOMP_VERSION}\n")
 }

@@ -128,7 +128,7 @@ fn options(
     if !request.pre_dump {
         let plan = plan(container, &spec)?;
         add_mounts(&mut options, container, init, &plan)?;
-        images.write(DESCRIPTORS, &descriptors(init)?)?;
+        images.write(DESCRIPTORS, &descriptors(container, init)?)?;
     }
     Ok(options)
 }
@@ -214,14 +214,15 @@ fn container_root(init: Init) -> Result<Root, Error> {
     if init.is_alive() { Ok(root) } else { Err(Error::Status("container not running")) }
 }
 
-/// What init's standard streams are, as runc writes it: a pipe among them is connected to the new
-/// process's stream on restore.
-fn descriptors(init: Init) -> Result<Vec<u8>, Error> {
-    let link = |n: i32| {
-        let target = std::fs::read_link(format!("/proc/{}/fd/{n}", init.pid)).unwrap_or_default();
-        target.to_string_lossy().into_owned()
+/// What the standard streams were that init got from the caller, as runc writes it: a pipe among them is
+/// connected to the new process's stream on restore. What init has made of them since is its own: a pipe
+/// of the container's must not be taken for the caller's.
+fn descriptors(container: &Container, init: Init) -> Result<Vec<u8>, Error> {
+    let links = match container.state.stdio.as_slice() {
+        // A state.json of an older creel.
+        [] => crate::state::stdio_of(&init.pid.to_string()),
+        known => known.to_vec(),
     };
-    let links = [0, 1, 2].map(link);
     serde_json::to_vec(&links).map_err(|e| Error::Corrupt { path: DESCRIPTORS.into(), why: e.to_string() })
 }
 

@@ -25,7 +25,7 @@ use crate::sockets::CallerSocket;
 use crate::state::{ExecFacts, Init, State, format_init, hook_state};
 use crate::store::{EXEC, INIT, STATE, StateDir};
 use crate::undo::Undo;
-use crate::{CreateRequest, Error, Runtime, inherit};
+use crate::{CreateRequest, Error, Runtime, inherit, security_modules};
 
 /// What comes after the container is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,16 +141,9 @@ pub fn host_facts(spec: &Spec) -> HostFacts {
     // user_namespaces(7): once denied, for ever and for every namespace below.
     let setgroups_denied = in_user_namespace
         && std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
-    let labels = spec.linux.as_ref().is_some_and(|linux| !linux.mount_label.is_empty());
-    HostFacts { euid: uid, egid: gid, in_user_namespace, setgroups_denied, selinux: labels && has_selinux() }
-}
-
-/// Its file system is mounted where SELinux is on (selinux(8)).
-fn has_selinux() -> bool {
-    const SELINUX_MAGIC: i64 = 0xf97c_ff8c;
-    ["/sys/fs/selinux", "/selinux"]
-        .iter()
-        .any(|path| rustix::fs::statfs(*path).is_ok_and(|fs| fs.f_type == SELINUX_MAGIC))
+    let mount_label = spec.linux.as_ref().map_or("", |linux| linux.mount_label.as_str());
+    let security = security_modules::of(spec.process.as_ref(), mount_label);
+    HostFacts { euid: uid, egid: gid, in_user_namespace, setgroups_denied, security }
 }
 
 /// The initial user namespace maps every id to itself (user_namespaces(7)).
@@ -241,7 +234,7 @@ pub fn make<'a>(
     let host = placement.host;
 
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let resctrl = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &request.id)).transpose()?;
+    let resctrl = rdt.map(|rdt| resctrl::make(dir, rdt, &request.id)).transpose()?;
     resctrl.iter().for_each(|group| undo.resctrl(group));
 
     let state = State { resctrl, ..new_state(request, draft, &cgroup) };
@@ -274,9 +267,11 @@ pub fn make<'a>(
     tracing::debug!("nsexec container setup: clone init with its namespaces");
     let mut child = creel_jail::spawn(setup)?;
     cgroup.settle()?;
-    if let (Some(group), Some(rdt), Some(root)) = (&state.resctrl, rdt, resctrl::root()) {
+    if let (Some(group), Some(rdt)) = (&state.resctrl, rdt) {
         group.add(child.pid())?;
-        group.limit(&root, rdt)?;
+        if let Some(root) = resctrl::root() {
+            group.limit(&root, rdt)?;
+        }
     }
     tracing::debug!("child process in init(): pid {}", child.pid());
     let agent = Agent::new(&state);
@@ -345,8 +340,9 @@ pub fn new_state(request: &CreateRequest, draft: &Draft, cgroup: &Cgroup) -> Sta
         resctrl: None,
         namespaces: namespace_flags(spec),
         own_pid_namespace: has_new_namespace(spec, NamespaceKind::Pid),
+        stdio: crate::state::stdio_of("self"),
         exec: ExecFacts {
-            keyring: plan.init.enter.keyring.clone(),
+            keyring: plan.init.enter.keyring.as_ref().map(|keyring| keyring.name.clone()),
             keep_groups: plan.init.enter.groups == OldGroups::Keep,
             setgroups_denied: plan.init.process.credentials.groups.is_none(),
             limits_by_host: plan.host.open_sources,

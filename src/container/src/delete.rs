@@ -53,7 +53,7 @@ pub fn delete(runtime: &Runtime, id: &str, force: bool) -> Result<(), Error> {
 }
 
 /// Takes the lock from a command that hangs (in a hook, or in front of a frozen init): with the
-/// container's processes gone it comes to its end.
+/// container's processes gone it comes to its end, and ends a hook that init waits for.
 fn lock_by_force(runtime: &Runtime, id: &str, dir: &StateDir) -> Result<(), Error> {
     match dir.lock_within(PATIENCE) {
         Err(Error::Locked) => {}
@@ -72,12 +72,15 @@ fn lock_by_force(runtime: &Runtime, id: &str, dir: &StateDir) -> Result<(), Erro
     dir.lock()
 }
 
-/// A create that died before it wrote state.json left at most the cgroup directories that it had
-/// noted, empty, since init was not born.
+/// A create that died before it wrote state.json left at most the cgroup directories and resctrl groups that
+/// it had noted, empty, since init was not born.
 fn destroy_unfinished(dir: &StateDir) -> Result<(), Error> {
     let noted = dir.read(CGROUP).ok().and_then(|text| serde_json::from_slice(&text).ok());
     if let Some(record) = noted {
         Cgroup::from_record(&record).destroy()?;
+    }
+    if let Some(group) = resctrl::noted(dir) {
+        group.remove()?;
     }
     dir.destroy()
 }

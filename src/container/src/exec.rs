@@ -1,8 +1,9 @@
 //! `exec`: one more process in a running container.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use creel_cgroup::Join;
 use creel_jail::InitResources;
 use creel_jail::join::{JoinPlan, JoinSetup, open_init, spawn};
 use creel_jail::{Attach, Filter};
@@ -10,7 +11,7 @@ use creel_plan::build::{ProcessContext, plan_affinity, plan_console, plan_proces
 use creel_plan::names::NamespaceKind;
 use creel_plan::ranges::Ranges;
 use creel_plan::spec::{Capabilities, Process};
-use creel_plan::steps::{OldGroups, RlimitStep};
+use creel_plan::steps::{Keyring, OldGroups, RlimitStep};
 
 use crate::create::{jail_filter, write_pid_file};
 use crate::foreground::{Signals, Waiter};
@@ -19,7 +20,7 @@ use crate::seccomp_agent::Agent;
 use crate::sockets::CallerSocket;
 use crate::state::Container;
 use crate::store::{EXEC, FILTER};
-use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit};
+use crate::{Error, ExecFlags, ExecProcess, ExecRequest, Runtime, inherit, security_modules};
 
 /// `exec`. The process's exit code, 0 when detached.
 pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
@@ -42,27 +43,42 @@ pub fn exec(runtime: &Runtime, request: &ExecRequest) -> Result<u8, Error> {
     if !init.is_alive() {
         return Err(Error::Status("cannot exec in a stopped container"));
     }
-    let mut joined = cgroup.exec_join(&request.cgroups)?;
-    if request.cgroups.is_empty() {
-        // The container's init may have moved on into a cgroup of its own making.
-        if let Some(dir) = cgroup.clone_into_cgroup_of(init.pid)? {
-            joined.into = Some(dir);
-        }
-    }
+    let of_init = match request.cgroups.is_empty() {
+        true => cgroup.clone_into_cgroup_of(init.pid)?,
+        false => None,
+    };
+    let joined = match cgroup.exec_join(&request.cgroups) {
+        // It is gone or out of reach; init has another one.
+        Err(_) if of_init.is_some() => Join { tasks: Vec::new(), into: None },
+        joined => joined?,
+    };
+    // That of the container may take no process: controllers may be on in it.
+    let into: Vec<OwnedFd> = joined.into.into_iter().chain(of_init).collect();
     let signals = if request.detach { None } else { Some(Signals::block()?) };
     let resources =
         InitResources { cgroup_tasks: joined.tasks, filter: filter(&container)?, ..InitResources::default() };
+    let rootless = container.state.cgroup.rootless;
     let attach = |pid| {
-        let into = joined.into.as_ref().map(creel_cgroup::path_of).transpose();
-        let attached = into.and_then(|into| cgroup.attach_by_systemd(&into.unwrap_or_default(), pid));
+        if !cgroup.is_systemds() {
+            // A rootless exec stays in the caller's cgroup where it may not leave it, as in runc.
+            return Ok(());
+        }
+        let mut attached = Ok(());
+        for dir in &into {
+            attached = creel_cgroup::path_of(dir).and_then(|dir| cgroup.attach_by_systemd(&dir, pid));
+            if attached.is_ok() {
+                break;
+            }
+        }
         attached.map_err(|e| creel_jail::Failed::said(e.to_string()))
     };
+    let cgroups: Vec<BorrowedFd<'_>> = into.iter().map(AsFd::as_fd).collect();
     let setup = JoinSetup {
         plan: &plan,
         init: pidfd.as_fd(),
         resources,
-        cgroup: joined.into.as_ref().map(AsFd::as_fd),
-        attach: cgroup.is_systemds().then_some(Attach(&attach)),
+        cgroups: &cgroups,
+        attach: (cgroup.is_systemds() || rootless).then_some(Attach(&attach)),
     };
     let bound = plan.affinity.as_ref().and_then(|a| a.initial.as_ref()).map(bind_to_cpus).transpose()?;
     // In runc's words, as in `create`.
@@ -154,20 +170,21 @@ fn plan(
         memory_policy: facts.memory_policy.as_ref(),
         personality: facts.personality.as_ref(),
         limited_cpus: facts.limited_cpus,
+        security: security_modules::of(Some(process), ""),
     };
     let (plan, limits) = plan_process(process, &context)?;
     let namespaces = container.state.namespaces;
     let has_mount = namespaces & NamespaceKind::Mount.clone_flag() != 0;
     let plan = JoinPlan {
-        process: plan,
         console: plan_console(process, false),
         affinity: plan_affinity(process.exec_cpu_affinity.as_ref())?,
         oom_score_adj: process.oom_score_adj.and_then(|score| i32::try_from(score).ok()),
         groups: if facts.keep_groups { OldGroups::Keep } else { OldGroups::Drop },
-        keyring: facts.keyring.clone(),
+        keyring: facts.keyring.clone().map(|name| Keyring { name, label: plan.labels.selinux.clone() }),
         namespaces,
         chroot: (!has_mount).then(|| container.state.rootfs.clone()),
         umask: process.user.umask.unwrap_or(facts.umask),
+        process: plan,
     };
     Ok((plan, limits))
 }
@@ -229,6 +246,7 @@ pub fn is_inherited_from(own: &Process) -> bool {
         || own.io_priority.is_some()
         || own.scheduler.is_some()
         || own.exec_cpu_affinity.is_some()
+        || own.oom_score_adj.is_some()
 }
 
 /// What the file of `exec --process` leaves open is as in the container's own process, as in runc.
@@ -243,6 +261,7 @@ fn inherit_from(own: &Process, process: Process) -> Process {
         io_priority: process.io_priority.or_else(|| own.io_priority.clone()),
         scheduler: process.scheduler.or_else(|| own.scheduler.clone()),
         exec_cpu_affinity: process.exec_cpu_affinity.or_else(|| own.exec_cpu_affinity.clone()),
+        oom_score_adj: process.oom_score_adj.or(own.oom_score_adj),
         ..process
     }
 }

@@ -65,9 +65,7 @@ pub fn remove(runtime: &Runtime, id: &str, file: &Path) -> Result<(), Error> {
     let plan = plan(&container, file)?;
     let mut left = added(&container.dir)?;
     let pidfd = pidfd(init)?;
-    let path = format!("/proc/{}/mountinfo", init.pid);
-    let mountinfo = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let mut places = Vec::new();
+    let mut gone = Vec::new();
     for step in &plan.init.mounts {
         // The last one of a destination lies on top.
         let found = left.iter().rposition(|added| added.destination == step.destination);
@@ -75,14 +73,10 @@ pub fn remove(runtime: &Runtime, id: &str, file: &Path) -> Result<(), Error> {
             let why = format!("nothing was added at {:?} by `mounts add`", step.destination);
             return Err(creel_plan::Invalid::new(step.at.clone(), why).into());
         };
-        let gone = left.remove(found);
-        // One that the container has unmounted itself is not missed.
-        if let Some(place) = place_of(&mountinfo, gone.id) {
-            places.push((place, gone.mount_id()));
-        }
+        gone.push(left.remove(found).mount_id());
     }
-    if !places.is_empty() {
-        remove_mounts(target(&container, &pidfd), &places)?;
+    if !gone.is_empty() {
+        remove_mounts(target(&container, &pidfd), &gone)?;
     }
     note(&container.dir, &left)
 }
@@ -140,7 +134,10 @@ fn plan(container: &Container, file: &Path) -> Result<Plan, Error> {
     }
     let path = container.state.bundle.join("config.json");
     let mut config: Value = serde_json::from_str(&read_text(&path)?).map_err(not_json(&path))?;
-    config["mounts"] = mounts;
+    match config.as_object_mut() {
+        Some(config) => config.insert("mounts".into(), mounts),
+        None => return Err(corrupt_file(&path, "config.json must be an object".into())),
+    };
     let spec = creel_plan::parse::parse(&config.to_string()).map_err(|e| in_file(e, file))?;
     let request = Request {
         id: container.state.id.clone(),
@@ -161,6 +158,9 @@ fn check(plan: &Plan) -> Result<(), Error> {
     let at = |at: &str, why| Err(creel_plan::Invalid::new(at, why).into());
     for step in &plan.init.mounts {
         match &step.source {
+            MountSource::Bind { inside: Some(_), .. } => {
+                return at(&step.at, "what lies below the container's own root cannot be added to it");
+            }
             MountSource::Bind { .. } => {}
             MountSource::FileSystem { fstype, .. } if fstype != "tmpfs" => {
                 return at(&step.at, "only bind mounts and tmpfs can be added to a running container");
@@ -169,42 +169,10 @@ fn check(plan: &Plan) -> Result<(), Error> {
                 return at(&step.at, "tmpcopyup cannot be had in a running container");
             }
             MountSource::FileSystem { .. } => {}
-            MountSource::Cgroup | MountSource::Remount { .. } => {
+            MountSource::Cgroup { .. } | MountSource::Remount { .. } => {
                 return at(&step.at, "only bind mounts and tmpfs can be added to a running container");
             }
         }
     }
     Ok(())
-}
-
-/// Mount point of a mount by its number (proc_pid_mountinfo(5)).
-fn place_of(mountinfo: &str, id: u64) -> Option<String> {
-    let line = mountinfo.lines().find(|line| line.split(' ').next() == Some(id.to_string().as_str()))?;
-    line.split(' ').nth(4).map(unescape)
-}
-
-/// Undoes the octal escapes of mountinfo.
-fn unescape(field: &str) -> String {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let code = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok());
-        let code = code.and_then(|d| u8::from_str_radix(d, 8).ok()).filter(|_| *first == b'\\');
-        out.push(code.unwrap_or(*first));
-        rest = &tail[code.map_or(0, |_| 3)..];
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_is_found_by_its_number() {
-        let text = "36 35 98:0 / / rw - ext4 x rw\n136 36 0:50 / /mnt\\0402/a\\134b rw - tmpfs t rw\n";
-        assert_eq!(place_of(text, 36).as_deref(), Some("/"));
-        assert_eq!(place_of(text, 136).as_deref(), Some("/mnt 2/a\\b"));
-        assert_eq!(place_of(text, 3), None);
-    }
 }

@@ -23,6 +23,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use crate::Error;
 
 const OWN: &str = "/proc/self/exe";
+const CMDLINE: &str = "/proc/self/cmdline";
 /// MOUNT_ATTR_RDONLY
 const RDONLY: u64 = 1;
 
@@ -63,7 +64,9 @@ pub fn protect_own_binary() -> Result<Protection, Error> {
         // What execve(2) handed over has no NUL inside.
         StringVector::new(items.into_iter().filter_map(|item| CString::new(item).ok()).collect())
     };
-    let args = strings(std::env::args_os().map(OsStringExt::into_vec).collect());
+    // The standard library knows them only where it has the process started (creel's own main).
+    let words = std::fs::read(CMDLINE).map_err(Error::io("read", CMDLINE))?;
+    let args = strings(words.split_inclusive(|&byte| byte == 0).map(without_nul).collect());
     let env = std::env::vars_os().map(|(name, value)| {
         let mut entry = name.into_vec();
         entry.push(b'=');
@@ -74,6 +77,10 @@ pub fn protect_own_binary() -> Result<Protection, Error> {
         Ok(never) => match never {},
         Err(errno) => Err(Error::File { call: "execveat", path: OWN.into(), errno }),
     }
+}
+
+fn without_nul(word: &[u8]) -> Vec<u8> {
+    word.strip_suffix(b"\0").unwrap_or(word).to_vec()
 }
 
 fn readonly_clone() -> Result<OwnedFd, Errno> {

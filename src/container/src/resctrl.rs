@@ -15,6 +15,7 @@ use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::store::{RESCTRL, StateDir};
 
 /// Where the kernel makes a directory for it; somebody has to mount it.
 const PLACE: &str = "/sys/fs/resctrl";
@@ -49,8 +50,40 @@ pub fn root() -> Option<PathBuf> {
     })
 }
 
-/// Makes the groups of a container below `root`.
-pub fn make(root: Option<&Path>, rdt: &IntelRdt, id: &str) -> Result<Group, Error> {
+/// Makes the groups of a container whose state directory is `dir`. What is about to be made is noted there
+/// first: a creel that is killed in between leaves a group that nobody else would know of.
+pub fn make(dir: &StateDir, rdt: &IntelRdt, id: &str) -> Result<Group, Error> {
+    let root = root();
+    if let Some(root) = &root {
+        let intended = serde_json::to_vec(&intended(root, rdt, id))
+            .map_err(|e| Error::Corrupt { path: dir.file(RESCTRL), why: e.to_string() })?;
+        dir.write_early(RESCTRL, &intended)?;
+    }
+    make_below(root.as_deref(), rdt, id)
+}
+
+/// What [`make`] noted in a state directory, if it came to that.
+pub fn noted(dir: &StateDir) -> Option<Group> {
+    dir.read(RESCTRL).ok().and_then(|text| serde_json::from_slice(&text).ok())
+}
+
+fn directory_of(root: &Path, rdt: &IntelRdt, id: &str) -> PathBuf {
+    match rdt.clos_id.as_str() {
+        "" => root.join(id),
+        "/" => root.to_path_buf(),
+        name => root.join(name),
+    }
+}
+
+/// The groups that are not there yet.
+fn intended(root: &Path, rdt: &IntelRdt, id: &str) -> Group {
+    let path = directory_of(root, rdt, id);
+    let own = rdt.clos_id.is_empty() && !path.exists();
+    let monitor = rdt.enable_monitoring.then(|| path.join("mon_groups").join(id)).filter(|dir| !dir.exists());
+    Group { path, own, monitor }
+}
+
+fn make_below(root: Option<&Path>, rdt: &IntelRdt, id: &str) -> Result<Group, Error> {
     let invalid = |field: &str, why: &str| Error::Invalid(Invalid::new(format!("{AT}{field}"), why));
     let Some(root) = root else {
         return Err(invalid("", "resctrl is not mounted, or the machine does not have it"));
@@ -62,11 +95,7 @@ pub fn make(root: Option<&Path>, rdt: &IntelRdt, id: &str) -> Result<Group, Erro
             return Err(invalid(field, &format!("the machine does not control {resource}")));
         }
     }
-    let path = match rdt.clos_id.as_str() {
-        "" => root.join(id),
-        "/" => root.to_path_buf(),
-        name => root.join(name),
-    };
+    let path = directory_of(root, rdt, id);
     if !rdt.clos_id.is_empty() && schemata(rdt).is_empty() && !path.is_dir() {
         return Err(invalid(".closID", "without a schema the group must exist already"));
     }
@@ -163,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_machine_without_resctrl_is_an_error_of_the_field() {
-        let error = make(None, &rdt("", ""), "web").unwrap_err();
+        let error = make_below(None, &rdt("", ""), "web").unwrap_err();
         assert!(error.to_string().starts_with(".linux.intelRdt: resctrl is not mounted"), "{error}");
     }
 
@@ -171,7 +200,7 @@ mod tests {
     fn a_container_has_a_group_of_its_own_name_which_goes_with_it() {
         let dir = fixture();
         let rdt = IntelRdt { schemata: vec!["L2:0=f".into()], ..rdt("", "L3:0=ff") };
-        let group = make(Some(dir.path()), &rdt, "web").unwrap();
+        let group = make_below(Some(dir.path()), &rdt, "web").unwrap();
         assert_eq!(group, Group { path: dir.path().join("web"), own: true, monitor: None });
         group.limit(dir.path(), &rdt).unwrap();
         group.add(7).unwrap();
@@ -188,13 +217,13 @@ mod tests {
     #[test]
     fn a_named_group_stays() {
         let dir = fixture();
-        let without = make(Some(dir.path()), &rdt("gold", ""), "web").unwrap_err();
+        let without = make_below(Some(dir.path()), &rdt("gold", ""), "web").unwrap_err();
         assert!(without.to_string().contains("must exist already"), "{without}");
         fs::create_dir(dir.path().join("gold")).unwrap();
-        let group = make(Some(dir.path()), &rdt("gold", ""), "web").unwrap();
+        let group = make_below(Some(dir.path()), &rdt("gold", ""), "web").unwrap();
         group.remove().unwrap();
         assert!(group.path.exists() && !group.own);
-        let root = make(Some(dir.path()), &rdt("/", ""), "web").unwrap();
+        let root = make_below(Some(dir.path()), &rdt("/", ""), "web").unwrap();
         assert_eq!((root.path.as_path(), root.own), (dir.path(), false));
     }
 
@@ -203,7 +232,7 @@ mod tests {
         let dir = fixture();
         fs::create_dir_all(dir.path().join("gold/mon_groups")).unwrap();
         let rdt = IntelRdt { enable_monitoring: true, ..rdt("gold", "") };
-        let group = make(Some(dir.path()), &rdt, "web").unwrap();
+        let group = make_below(Some(dir.path()), &rdt, "web").unwrap();
         let monitor = dir.path().join("gold/mon_groups/web");
         assert_eq!(group.monitor.as_deref(), Some(monitor.as_path()));
         group.remove().unwrap();
@@ -211,10 +240,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_noted_before_is_what_a_killed_create_leaves() {
+        let (dir, state) = (fixture(), tempfile::tempdir().unwrap());
+        let rdt = IntelRdt { enable_monitoring: true, ..rdt("", "L3:0=ff") };
+        let noted_group = intended(dir.path(), &rdt, "web");
+        assert!(noted_group.own && noted_group.monitor.is_some());
+        let state = StateDir::make(state.path(), "web").unwrap();
+        assert_eq!(noted(&state), None);
+        state.write_early(RESCTRL, &serde_json::to_vec(&noted_group).unwrap()).unwrap();
+        fs::create_dir(dir.path().join("web")).unwrap();
+        // What was there before is not the container's.
+        assert!(!intended(dir.path(), &rdt, "web").own);
+        noted(&state).unwrap().remove().unwrap();
+        assert!(!dir.path().join("web").exists());
+        noted(&state).unwrap().remove().unwrap();
+        state.destroy().unwrap();
+    }
+
+    #[test]
     fn a_resource_that_is_not_there_is_named_and_so_is_what_the_kernel_says() {
         let dir = fixture();
         let rdt = IntelRdt { mem_bw_schema: "MB:0=20".into(), ..IntelRdt::default() };
-        let error = make(Some(dir.path()), &rdt, "web").unwrap_err().to_string();
+        let error = make_below(Some(dir.path()), &rdt, "web").unwrap_err().to_string();
         assert_eq!(error, ".linux.intelRdt.memBwSchema: the machine does not control MB");
         fs::write(dir.path().join("info/last_cmd_status"), "mask f00 has non-consecutive 1-bits\n").unwrap();
         let group = Group { path: dir.path().join("none"), own: true, monitor: None };

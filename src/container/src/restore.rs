@@ -17,7 +17,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use creel_cgroup::{Cgroup, Host};
-use creel_jail::{CgroupView, Failed, run_hooks};
+use creel_jail::{CgroupView, Failed, run_hooks_before};
 use creel_plan::names::NamespaceKind;
 use creel_plan::spec::Spec;
 use creel_plan::steps::Plan;
@@ -129,7 +129,7 @@ fn make<'a>(
     }
     let host = placement.host;
     let rdt = draft.spec.linux.as_ref().and_then(|linux| linux.intel_rdt.as_ref());
-    let group = rdt.map(|rdt| resctrl::make(resctrl::root().as_deref(), rdt, &create.id)).transpose()?;
+    let group = rdt.map(|rdt| resctrl::make(dir, rdt, &create.id)).transpose()?;
     group.iter().for_each(|group| undo.resctrl(group));
     let state = State { resctrl: group, ..new_state(create, draft, &cgroup) };
     save(&runtime.root, dir, draft, &state)?;
@@ -304,7 +304,9 @@ impl Restoring<'_> {
 
     fn run_hooks(&self, pid: i32) -> Result<(), Error> {
         let state = hook_state(&self.state, pid);
-        run_hooks(&self.draft.plan.host.create_runtime, &state, "creating", Some(&state.bundle))
+        let init = creel_jail::join::open_init(pid)?;
+        let hooks = &self.draft.plan.host.create_runtime;
+        run_hooks_before(hooks, &state, "creating", Some(&state.bundle), Some(init.as_fd()))
             .map_err(|failed| Failed::said(failed.why).at(failed.at).into())
     }
 

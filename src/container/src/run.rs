@@ -6,6 +6,7 @@ use crate::notify::Proxy;
 use crate::protect::protect_own_binary;
 use crate::state::{Container, hook_state};
 use crate::store::StateDir;
+use crate::undo::Undo;
 use crate::{CreateRequest, Error, RunMode, Runtime, delete, start};
 
 /// `run`. The container's exit code, 0 when detached.
@@ -32,10 +33,7 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     dir.unlock();
     if !draft.poststart().is_empty() {
         if let Err(error) = start::poststart(draft.poststart(), &hook_state(&state, init.pid), init) {
-            // It may have been deleted meanwhile, and its id, paths and cgroup be another container's.
-            if dir.lock().is_err() {
-                undo.keep();
-            }
+            take_back(undo, &dir);
             return Err(error);
         }
     }
@@ -50,11 +48,24 @@ pub fn run(runtime: &Runtime, request: &CreateRequest, mode: RunMode) -> Result<
     let code = waiter.wait();
     if !keep {
         match dir.lock() {
-            Ok(()) => delete::destroy(&Container::load(dir)?)?,
+            Ok(()) => delete::destroy(&Container { dir, state, init: Some(init) })?,
             // Somebody else was faster.
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),
         }
     }
     code
+}
+
+/// Takes a container back that others could get at meanwhile: only under the lock is it known to be the
+/// one that was made here, and not another of the same id.
+fn take_back(undo: Undo<'_>, dir: &StateDir) {
+    match dir.lock() {
+        Ok(()) => drop(undo),
+        Err(Error::NotFound) => undo.keep(),
+        Err(error) => {
+            tracing::warn!("undo: {error}");
+            undo.keep();
+        }
+    }
 }

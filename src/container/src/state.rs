@@ -41,6 +41,9 @@ pub struct State {
     pub namespaces: u64,
     /// The pid namespace is new: its end is the end of every process in it.
     pub own_pid_namespace: bool,
+    /// What the standard streams of creel are, which init gets: for checkpoint.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stdio: Vec<String>,
     /// What exec must know.
     pub exec: ExecFacts,
     /// poststart hooks.
@@ -225,6 +228,15 @@ impl Container {
             owner_uid: self.state.owner_uid,
         })
     }
+}
+
+/// What the standard streams of a process are, `self` or a pid: the targets of its links in /proc.
+pub fn stdio_of(process: &str) -> Vec<String> {
+    let link = |n: i32| {
+        let link = rustix::fs::readlink(format!("/proc/{process}/fd/{n}"), Vec::with_capacity(64));
+        link.map_or_else(|_| String::new(), |target| target.to_string_lossy().into_owned())
+    };
+    [0, 1, 2].map(link).to_vec()
 }
 
 /// What hooks of a container with this state are told.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use creel_jail::Gate;
 use creel_sys::Errno;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 
 use crate::Error;
@@ -122,14 +123,14 @@ impl StateDir {
             Err(Errno::NOENT) => return Err(Error::NotFound),
             other => other.map_err(Error::file("open", self.file(name)))?,
         };
-        let mut data = Vec::new();
-        let mut buffer = [0u8; 16384];
-        loop {
-            match rustix::io::read(&fd, &mut buffer).map_err(Error::file("read", self.file(name)))? {
-                0 => return Ok(data),
-                n => data.extend_from_slice(&buffer[..n]),
-            }
+        let mut data = Vec::with_capacity(4096);
+        while rustix::io::read(&fd, spare_capacity(&mut data))
+            .map_err(Error::file("read", self.file(name)))?
+            > 0
+        {
+            data.reserve(1024);
         }
+        Ok(data)
     }
 
     /// Writes a file so that a reader sees all of it or none.
@@ -243,6 +244,8 @@ pub const FILTER: &str = "seccomp.bpf";
 pub const INIT: &str = "init";
 /// The cgroup directories that create was about to make.
 pub const CGROUP: &str = "cgroup.json";
+/// The resctrl groups that create was about to make.
+pub const RESCTRL: &str = "resctrl.json";
 /// What `start` writes into the exec fifo.
 pub const START_WORD: &[u8] = b"0";
 /// The exec fifo.

@@ -235,7 +235,7 @@ fn fetch(words: &ArgMatches) -> Result<()> {
     let text = cli::value::<String>(words, "image").unwrap_or_default();
     let source = names::resolve(&text, words)?;
     let name = origin::name(&source);
-    let origin = Origin::open(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
+    let origin = Origin::open_to_use(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let progress = Progress::new(words, PULL, &name);
     let target = origin.target().with_context(|| name.clone())?;
     let mut inner = |entry: &Descriptor| origin.manifest(entry).map_err(|error| format!("{error:#}"));
@@ -244,9 +244,18 @@ fn fetch(words: &ArgMatches) -> Result<()> {
     let directory = cli::value::<PathBuf>(words, "output").unwrap_or_else(|| ".".into());
     std::fs::create_dir_all(&directory).with_context(|| directory.display().to_string())?;
     let files = chosen.manifest.layers.iter().filter(|layer| layer.media_type != media_type::OCI_EMPTY);
-    let mut planned = Vec::new();
+    let mut planned: Vec<(&Descriptor, PathBuf)> = Vec::new();
     for layer in files {
         let path = directory.join(file_name(layer)?);
+        if let Some((other, _)) = planned.iter().find(|(_, known)| *known == path) {
+            if other.digest_text() == layer.digest_text() {
+                continue;
+            }
+            bail!(
+                "two files of the artifact are called {:?}; nothing was written",
+                path.file_name().unwrap_or_default()
+            );
+        }
         if path.symlink_metadata().is_ok() && !cli::flag(words, "force") {
             bail!(
                 "{}: is there already; --force replaces it, --output names another directory",
@@ -278,9 +287,10 @@ fn file_name(layer: &Descriptor) -> Result<String> {
     };
     let mut parts = Path::new(title).components();
     match (parts.next(), parts.next()) {
-        (Some(Component::Normal(_)), None) if !title.contains('/') && !title.contains('\0') => {
-            Ok(title.clone())
+        _ if title.contains(char::is_control) => {
+            bail!("a file of the artifact is called {title:?}, which is no name for a file")
         }
+        (Some(Component::Normal(_)), None) if !title.contains('/') => Ok(title.clone()),
         _ => bail!("a file of the artifact is called {title:?}, which leads out of the directory"),
     }
 }
@@ -336,7 +346,20 @@ mod tests {
             file_name(&layer)
         };
         assert_eq!(named("sbom.json").unwrap(), "sbom.json");
-        for title in ["", ".", "..", "/etc/passwd", "a/b", "../x", "./x", "a\0b", "x/"] {
+        for title in [
+            "",
+            ".",
+            "..",
+            "/etc/passwd",
+            "a/b",
+            "../x",
+            "./x",
+            "a\0b",
+            "x/",
+            "a\nb",
+            "a\x1b[31mb",
+            "a\u{9b}b",
+        ] {
             assert!(named(title).is_err(), "{title:?}");
         }
         assert_eq!(file_name(&Descriptor::of("a/b", b"x")).unwrap().len(), 64);

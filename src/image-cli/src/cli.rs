@@ -94,6 +94,22 @@ fn access() -> [Arg; 6] {
     ]
 }
 
+/// The same for one end of a copy, which may be another registry than the other.
+fn access_of_ends() -> [Arg; 10] {
+    [
+        option("src-creds", "USER:PASSWORD", "credential for the registry to read"),
+        option("src-username", "USER", "user for it"),
+        option("src-password", "PASSWORD", "password for it; seen by others in the list of processes"),
+        path("src-authfile", "the only file to look for its credentials in"),
+        boolean("src-tls-verify", "whether to check its certificates"),
+        option("dest-creds", "USER:PASSWORD", "credential for the registry to write"),
+        option("dest-username", "USER", "user for it"),
+        option("dest-password", "PASSWORD", "password for it; seen by others in the list of processes"),
+        path("dest-authfile", "the only file to look for its credentials in"),
+        boolean("dest-tls-verify", "whether to check its certificates"),
+    ]
+}
+
 /// How a pull goes and what it tells.
 fn pulling() -> [Arg; 4] {
     [
@@ -103,6 +119,11 @@ fn pulling() -> [Arg; 4] {
             .value_parser(["auto", "plain", "json", "none"]),
         switch("store-blobs", "keep the compressed layers too"),
     ]
+}
+
+/// Which images may be used.
+fn policy() -> Arg {
+    path("signature-policy", "file that says which images may be used (default: policy.json of containers)")
 }
 
 fn subcommand(name: &'static str, about: &'static str) -> Command {
@@ -159,6 +180,7 @@ fn artifact() -> Command {
                 .arg(image())
                 .arg(path("output", "directory for the files (default: the current one)").short('o'))
                 .arg(switch("force", "replace files that are there"))
+                .arg(policy())
                 .args(platform())
                 .args(access()),
         )
@@ -181,7 +203,9 @@ fn transfers() -> [Command; 2] {
             .arg(destination().required(true))
             .args(sending())
             .args(without_store())
-            .args(access()),
+            .arg(policy())
+            .args(access())
+            .args(access_of_ends()),
         subcommand("push", "send an image of the store, or of files, to a registry")
             .arg(Arg::new("image").value_name("IMAGE").required(true).help(
                 "name or start of the digest of an image of the store, or an image in files, such as oci:DIR",
@@ -189,6 +213,7 @@ fn transfers() -> [Command; 2] {
             .arg(destination())
             .args(sending())
             .args(without_store())
+            .arg(policy())
             .args(access()),
     ]
 }
@@ -230,6 +255,7 @@ pub fn command() -> Command {
             subcommand("pull", "fetch an image into the store")
                 .arg(image())
                 .args(pulling())
+                .arg(policy())
                 .args(access())
                 .arg(path("digestfile", "file to write the digest of the manifest to")),
         )
@@ -244,7 +270,8 @@ pub fn command() -> Command {
                         .required(true)
                         .value_parser(ValueParser::path_buf()),
                 )
-                .args(pulling())
+                .args(without_store())
+                .arg(policy())
                 .args(access()),
         )
         .subcommands(transfers())
@@ -265,7 +292,10 @@ pub fn command() -> Command {
         .subcommand(
             subcommand("login", "store a credential, where podman and docker find it")
                 .arg(registry())
-                .arg(switch("get-login", "print the user that is logged in, and do nothing else"))
+                .arg(switch(
+                    "get-login",
+                    "print the user that is logged in and where that is written, and do nothing else",
+                ))
                 .args(access()),
         )
         .subcommand(
@@ -276,7 +306,9 @@ pub fn command() -> Command {
 }
 
 fn registry() -> Arg {
-    Arg::new("registry").value_name("REGISTRY").help("host or host:port (default: docker.io)")
+    Arg::new("registry")
+        .value_name("REGISTRY[/NAME]")
+        .help("host or host:port, or what is below a name there (default: docker.io)")
 }
 
 fn image_commands() -> Command {
@@ -310,7 +342,10 @@ fn image_commands() -> Command {
                 .args(without_store().filter(|arg| arg.get_id() != "platform"))
                 .args(access()),
         )
-        .subcommand(subcommand("prune", "remove what no name and no container needs"))
+        .subcommand(subcommand("prune", "remove what no name and no container needs").arg(switch(
+            "kept",
+            "also what containers with --keep wrote that \"creel delete\" does not know any more",
+        )))
 }
 
 fn run() -> Command {
@@ -318,6 +353,7 @@ fn run() -> Command {
         .override_usage(format!("creel {RUN} [OPTIONS] IMAGE [COMMAND [ARGUMENT...]]"))
         // -h is for help alone; docker has it for --hostname in one command only.
         .args(pulling())
+        .arg(policy())
         .args(access())
         .args([
             option("pull", "POLICY", "missing (default), always, never or newer")

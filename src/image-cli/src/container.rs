@@ -7,6 +7,9 @@
 //! belongs to nobody when its lock is free and the runtime has no state of the container. The lock is on the
 //! bundle's directory, by an fd that stays open over execve(2) and closes when `creel run` ends.
 //!
+//! Bundle and state may be taken away while the container runs, or stays to be run again ([`Places`]). So one is
+//! swept only if its processes are gone, and never if it was to be kept: `image prune --kept` removes that.
+//!
 //! `containers.lock` is shared while a container's directory is made, and held alone for the sweep.
 
 use std::ffi::OsString;
@@ -16,7 +19,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use creel_image_lib::mount::Writes;
-use creel_image_lib::store::{self, Container, Image, Places, Store};
+use creel_image_lib::store::{self, Container, Image, Kept, Places, Running, Store};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change};
@@ -63,7 +66,10 @@ impl<'a> Made<'a> {
     /// Makes the directories of a container.
     pub fn new(store: &'a Store, id: &str, image: &Image, places: Places) -> Result<Made<'a>> {
         let _making = lock_all(store, FlockOperation::LockShared)?;
-        let container = store.make_container(id, image, places)?;
+        let container = match store.make_container(id, image, places) {
+            Err(error @ store::Error::InUse(_)) => return Err(in_use(store, id, error)),
+            other => other?,
+        };
         let bundle = &container.places().bundle;
         match make_bundle(bundle).and_then(|()| lock_directory(bundle)) {
             Ok(Some(alive)) => Ok(Made { store, container, kept: false, alive }),
@@ -119,6 +125,18 @@ impl Drop for Made<'_> {
     }
 }
 
+/// Says how to be rid of a container that `creel delete` does not know.
+fn in_use(store: &Store, id: &str, error: store::Error) -> anyhow::Error {
+    let kept = store.container(id).ok().flatten().filter(|container| !container.places().state.exists());
+    match kept {
+        Some(container) => anyhow!(
+            "{error}, whose files were kept in {}; \"creel image prune --kept\" removes what no container runs on",
+            container.path().join("upper").display()
+        ),
+        None => error.into(),
+    }
+}
+
 /// Makes the bundle's directory, which a container of the same name may have left behind.
 fn make_bundle(path: &Path) -> Result<()> {
     let make = || rustix::fs::mkdir(path, Mode::RWXU);
@@ -135,17 +153,31 @@ fn make_bundle(path: &Path) -> Result<()> {
     }
 }
 
-/// Removes what belongs to a container of the store at `root`.
+/// Removes what belongs to a container of the store at `root`. What fails does not keep the rest, and all that
+/// failed is told.
 fn remove(root: &Path, container: &Path, bundle: &Path) -> Result<()> {
-    store::remove(root, container)?;
-    let netns = network::namespace(bundle);
-    if netns.exists() {
-        // In the mount namespace of the runtime it is a mount; elsewhere it is none (EINVAL).
-        match rustix::mount::unmount(&netns, UnmountFlags::DETACH) {
-            Ok(()) | Err(Errno::INVAL) => {}
-            Err(errno) => return Err(errno).with_context(|| format!("umount {}", netns.display())),
-        }
+    let steps = [
+        store::remove(root, container).map_err(anyhow::Error::from),
+        remove_network(&network::namespace(bundle)),
+        remove_bundle(bundle),
+    ];
+    let failed: Vec<String> =
+        steps.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    if failed.is_empty() { Ok(()) } else { Err(anyhow!("{}", failed.join("; "))) }
+}
+
+fn remove_network(netns: &Path) -> Result<()> {
+    if !netns.exists() {
+        return Ok(());
     }
+    // In the mount namespace of the runtime it is a mount; elsewhere it is none (EINVAL).
+    match rustix::mount::unmount(netns, UnmountFlags::DETACH) {
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno).with_context(|| format!("umount {}", netns.display())),
+    }
+}
+
+fn remove_bundle(bundle: &Path) -> Result<()> {
     match std::fs::remove_dir_all(bundle) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| bundle.display().to_string())
@@ -208,20 +240,150 @@ fn try_sweep(store: &Store) -> Result<()> {
             store::remove(store.root(), &path)?;
             continue;
         };
-        let Places { bundle, state } = container.places();
-        let _held = match lock_directory(bundle) {
-            Ok(Some(held)) => Some(held),
-            Ok(None) => continue,
-            // The machine was started again, or its hook is faster.
-            Err(error) if !bundle.exists() => {
-                drop(error);
-                None
-            }
-            Err(error) => return Err(error),
-        };
-        if !state.exists() {
-            remove(store.root(), &path, bundle)?;
+        if is_abandoned(&container)? {
+            remove(store.root(), &path, &container.places().bundle)?;
         }
     }
     Ok(())
+}
+
+/// Whether nobody runs a container and nobody will delete it. While it is looked at, nobody makes one.
+fn is_abandoned(container: &Container) -> Result<bool> {
+    let Places { bundle, state, kept, .. } = container.places();
+    let _held = match lock_directory(bundle) {
+        Ok(Some(held)) => Some(held),
+        Ok(None) => return Ok(false),
+        // The machine was started again, the user has logged out, or its hook is faster.
+        Err(error) if !bundle.exists() => {
+            drop(error);
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if state.exists() {
+        return Ok(false);
+    }
+    // A command that was killed before it called the runtime left a bundle that is not whole.
+    let was_called = !bundle.exists() || bundle.join("config.json").exists();
+    Ok(match (container.running(), kept) {
+        (Running::Yes, _) => false,
+        (Running::Unknown | Running::No, _) if !was_called => true,
+        (_, Kept::Yes) => false,
+        (Running::No, Kept::No) => true,
+        // With its bundle the runtime has been here, and knows nothing of it any more.
+        (Running::Unknown, Kept::No) => bundle.exists(),
+    })
+}
+
+/// Removes what kept containers wrote that the runtime does not know any more, after a new start of the machine.
+/// Gives their ids.
+pub fn prune(store: &Store) -> Result<Vec<String>> {
+    let root = store.root().join("containers");
+    let Some(_alone) = lock_all(store, FlockOperation::NonBlockingLockExclusive)? else {
+        bail!("a container is being started; try again");
+    };
+    let mut removed = Vec::new();
+    for entry in std::fs::read_dir(&root).with_context(|| root.display().to_string())? {
+        let id = entry.with_context(|| root.display().to_string())?.file_name();
+        let id = id.to_str().unwrap_or_default();
+        let Some(container) = store.container(id)? else { continue };
+        let Places { bundle, state, .. } = container.places();
+        if !state.exists() && !bundle.exists() && container.running() == Running::No {
+            remove(store.root(), container.path(), bundle)?;
+            removed.push(id.to_owned());
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// A store with a container whose image has nothing in it.
+    fn made(dir: &Path, kept: Kept, pid_file: Option<&str>) -> (Store, Container) {
+        let single = !rustix::process::geteuid().is_root();
+        let settings = if single { store::Settings::single_id() } else { store::Settings::root() };
+        let store = Store::open(&dir.join("store"), settings).unwrap();
+        let nothing: creel_image_lib::digest::Digest = format!("sha256:{:064}", 0).parse().unwrap();
+        let image = Image {
+            manifest: nothing.clone(),
+            config: nothing,
+            layers: Vec::new(),
+            lowers: Vec::new(),
+            root_from: None,
+            bytes: 0,
+        };
+        let (bundle, state) = (dir.join("bundle"), dir.join("state"));
+        let places = Places { bundle, state, pid_file: pid_file.map(Into::into), kept };
+        let container = store.make_container("c", &image, places).unwrap();
+        (store, container)
+    }
+
+    /// Writes the record as a runtime that has ended left it, or as it was on another start of the machine.
+    fn forget(container: &Container, what: &str) {
+        let path = container.path().join("image.json");
+        let mut record: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        match what {
+            "boot" => record["boot"] = json!("another"),
+            _ => record["runtime"]["start"] = json!(1),
+        }
+        std::fs::write(&path, record.to_string()).unwrap();
+    }
+
+    #[test]
+    fn what_a_container_writes_stays_while_it_runs_and_its_state_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, container) = made(dir.path(), Kept::No, Some("pid"));
+        let swept = || {
+            sweep(&store);
+            !container.path().exists()
+        };
+        assert!(!swept(), "the runtime lives");
+        forget(&container, "runtime");
+        assert!(!swept(), "its init is not known");
+        std::fs::write(container.path().join("pid"), std::process::id().to_string()).unwrap();
+        assert!(!swept(), "its init lives");
+        assert!(prune(&store).unwrap().is_empty());
+        std::fs::write(container.path().join("pid"), "2147483647").unwrap();
+        assert!(swept(), "its init is gone");
+    }
+
+    #[test]
+    fn what_is_kept_outlasts_the_machine_and_is_removed_by_request() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, container) = made(dir.path(), Kept::Yes, None);
+        forget(&container, "boot");
+        sweep(&store);
+        assert!(container.path().exists());
+        let id = container.path().file_name().unwrap().to_str().unwrap();
+        let hint = in_use(&store, id, store::Error::InUse(id.into())).to_string();
+        assert!(hint.contains("image prune --kept"), "{hint}");
+        assert_eq!(prune(&store).unwrap(), ["c"]);
+        assert!(!container.path().exists());
+    }
+
+    #[test]
+    fn what_is_not_kept_goes_with_the_machine() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, container) = made(dir.path(), Kept::No, None);
+        forget(&container, "boot");
+        sweep(&store);
+        assert!(!container.path().exists());
+    }
+
+    #[test]
+    fn a_container_whose_layer_stays_loses_its_bundle_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let (container, bundle) = (dir.path().join("containers/c"), dir.path().join("bundle"));
+        std::fs::create_dir_all(container.parent().unwrap()).unwrap();
+        std::fs::write(&container, "no directory").unwrap();
+        std::fs::create_dir(&bundle).unwrap();
+        std::fs::write(bundle.join("netns"), "").unwrap();
+        let error = remove(dir.path(), &container, &bundle).unwrap_err().to_string();
+        assert!(error.contains("containers/c"), "{error}");
+        assert!(!bundle.exists());
+    }
 }

@@ -19,7 +19,7 @@ use creel_image_lib::reference::Source;
 use crate::destination::{Destination, Document};
 use crate::origin::{self, Origin};
 use crate::progress::{COPY, Outcome, Progress};
-use crate::{cli, names, output, pull, workers};
+use crate::{access, cli, names, output, pull, workers};
 
 /// Indexes in indexes, and referrers of referrers, are followed so far.
 const MAX_DEPTH: usize = 4;
@@ -28,8 +28,10 @@ const MAX_DEPTH: usize = 4;
 pub fn command(words: &ArgMatches) -> Result<()> {
     let text = |name| cli::value::<String>(words, name).unwrap_or_default();
     let (from, to) = (names::resolve(&text("image"), words)?, names::parse(&text("destination"))?);
+    access::check_ends(&from, &to, words)?;
     let from_name = origin::name(&from);
-    let origin = Origin::open(&from, words, &std::env::temp_dir()).with_context(|| from_name.clone())?;
+    let origin =
+        Origin::open_to_use(&from, words, &std::env::temp_dir()).with_context(|| from_name.clone())?;
     let progress = Progress::new(words, COPY, &origin::name(&to));
     transfer(words, (&origin, &from_name), &to, &progress)
 }

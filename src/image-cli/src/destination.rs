@@ -11,9 +11,10 @@ use creel_image_lib::manifest;
 use creel_image_lib::reference::{Reference, Source};
 use creel_registry::{Pushed, Repository, Upload};
 
+use crate::access::{self, End};
 use crate::origin::Origin;
 use crate::progress::{LayerProgress, Outcome};
-use crate::{access, cli, setup};
+use crate::{cli, setup};
 
 /// An opened destination.
 pub enum Destination {
@@ -70,7 +71,7 @@ impl Destination {
     pub fn open(to: &Source, known_as: Option<&Reference>, words: &ArgMatches) -> Result<Destination> {
         match to {
             Source::Registry(reference) => {
-                let repository = access::client(words)?.repository(reference)?;
+                let repository = access::client(words, End::Destination)?.repository(reference)?;
                 Ok(Destination::Registry(repository, reference.clone(), upload(words)?))
             }
             Source::Stdin

@@ -12,8 +12,10 @@ use creel_image_lib::reference::Source;
 use creel_image_lib::store::{Image, Named, Store};
 use serde_json::{Value, json};
 
+use crate::access::{self, End};
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin};
-use crate::{access, cli, names, output, pull, setup, verify};
+use crate::{cli, container, names, output, pull, setup, verify};
 
 /// `creel image ...`
 pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
@@ -24,7 +26,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         "inspect" => inspect(&store, words),
         "rm" => rm(&store, words),
         "verify" => verify::command(&store, words),
-        _ => prune(&store),
+        _ => prune(&store, words),
     }
 }
 
@@ -98,6 +100,7 @@ fn inspect(store: &Store, words: &ArgMatches) -> Result<()> {
         "pulled": found[0].pulled,
         "size": image.bytes,
         "layers": image.layers,
+        "leftOut": LeftOut::of(store, &image)?.json(),
         "manifest": blob(store, &image, &image.manifest)?,
         "config": blob(store, &image, &image.config)?,
     });
@@ -120,7 +123,12 @@ fn rm(store: &Store, words: &ArgMatches) -> Result<()> {
     output::write(&text)
 }
 
-fn prune(store: &Store) -> Result<()> {
+fn prune(store: &Store, words: &ArgMatches) -> Result<()> {
+    if cli::flag(words, "kept") {
+        for id in container::prune(store)? {
+            output::write(&format!("removed what the container {id} wrote\n"))?;
+        }
+    }
     let pruned = store.prune()?;
     output::write(&format!(
         "removed {} images, {} layers, {} documents and blobs\n",
@@ -134,7 +142,7 @@ pub fn tags(words: &ArgMatches) -> Result<()> {
     let Source::Registry(reference) = names::parse(&text)? else {
         bail!("{text}: only repositories of registries have tags");
     };
-    let tags = access::client(words)?.repository(&reference)?.tags()?;
+    let tags = access::client(words, End::Source)?.repository(&reference)?.tags()?;
     output::write(&tags.iter().map(|tag| format!("{tag}\n")).collect::<String>())
 }
 
@@ -147,7 +155,9 @@ pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let origin = Origin::open(&source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let target = origin.target().with_context(|| name.clone())?;
     if cli::flag(words, "raw") {
-        return output::write(std::str::from_utf8(&target.bytes).context("the manifest is not UTF-8")?);
+        return output::write_document(
+            std::str::from_utf8(&target.bytes).context("the manifest is not UTF-8")?,
+        );
     }
     let platforms = match parse(&target.bytes, target.media_type.as_deref())? {
         Document::Manifest(_) => Vec::new(),
@@ -163,7 +173,9 @@ pub fn inspect_source(_globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         .with_context(|| name.clone())?;
     let config = origin.config(&chosen.manifest.config).with_context(|| name.clone())?;
     if cli::flag(words, "config") {
-        return output::write(std::str::from_utf8(&config).context("the configuration is not UTF-8")?);
+        return output::write_document(
+            std::str::from_utf8(&config).context("the configuration is not UTF-8")?,
+        );
     }
     let size: u64 = chosen.manifest.layers.iter().map(|layer| layer.size).sum();
     let document = json!({

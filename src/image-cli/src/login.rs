@@ -8,20 +8,28 @@ use creel_registry::credentials::{Credential, Login, Stored};
 
 use crate::{access, cli, output, prompt};
 
-fn registry(words: &ArgMatches) -> String {
+/// A registry, and what follows it: credentials may be for a part of a registry alone.
+fn place(words: &ArgMatches) -> (String, String) {
     let text = cli::value::<String>(words, "registry").unwrap_or_else(|| DEFAULT_REGISTRY.to_owned());
     let text =
         text.trim_start_matches("docker://").trim_start_matches("https://").trim_start_matches("http://");
-    let host = text.split('/').next().unwrap_or_default();
-    if matches!(host, "index.docker.io" | "registry-1.docker.io") {
-        DEFAULT_REGISTRY.to_owned()
-    } else {
-        host.to_owned()
-    }
+    let (host, repository) = text.split_once('/').unwrap_or((text, ""));
+    let is_docker = matches!(host, "index.docker.io" | "registry-1.docker.io");
+    (if is_docker { DEFAULT_REGISTRY } else { host }.to_owned(), repository.to_owned())
 }
 
-fn stored(client: &Client, registry: &str) -> Result<Option<Credential>> {
-    Ok(client.credentials().find(registry, "")?)
+/// `--get-login`: who one is there, and which file or helper says so.
+fn tell(client: &Client, registry: &str, repository: &str) -> Result<()> {
+    let found = client.credentials().find(registry, repository).with_context(|| registry.to_owned())?;
+    let Some(found) = found else { bail!("{registry}: not logged in") };
+    output::line(&format!("from {}", found.source));
+    // Docker's mark for a token.
+    output::write(&format!("{}\n", user_of(&found).unwrap_or("<token>")))
+}
+
+/// What a credential is stored under.
+fn key(registry: &str, repository: &str) -> String {
+    if repository.is_empty() { registry.to_owned() } else { format!("{registry}/{repository}") }
 }
 
 fn user_of(credential: &Credential) -> Option<&str> {
@@ -33,20 +41,18 @@ fn user_of(credential: &Credential) -> Option<&str> {
 
 /// Asks the registry whether it takes the credential, then stores it.
 pub fn login(words: &ArgMatches) -> Result<()> {
-    let registry = registry(words);
+    let (registry, repository) = place(words);
     let client = access::client_without_login(words)?;
-    let known = stored(&client, &registry).with_context(|| registry.clone())?;
     if cli::flag(words, "get-login") {
-        return match known.as_ref().and_then(user_of) {
-            Some(user) => output::write(&format!("{user}\n")),
-            None => bail!("{registry}: not logged in"),
-        };
+        return tell(&client, &registry, &repository);
     }
+    let known = client.credentials().find(&registry, &repository).with_context(|| registry.clone())?;
     let Some(login) = given(words, &registry, &client, known.as_ref())? else {
         return output::write("Existing credentials are valid. Login Succeeded!\n");
     };
     client.check_login(&registry, &login)?;
-    let stored = client.credentials().store(&registry, &login).with_context(|| registry.clone())?;
+    let key = key(&registry, &repository);
+    let stored = client.credentials().store(&key, &login).with_context(|| key.clone())?;
     output::line(&match stored {
         Stored::File(path) => format!("the password lies in {}, not encrypted", path.display()),
         Stored::Helper(name) => format!("{name} keeps the password"),
@@ -91,16 +97,14 @@ fn given(
 
 /// Removes the stored credential.
 pub fn logout(words: &ArgMatches) -> Result<()> {
-    let registry = registry(words);
+    let (host, repository) = place(words);
+    let registry = key(&host, &repository);
     let client = access::client_without_login(words)?;
     let removed = client.credentials().erase(&registry)?;
-    match stored(&client, &registry)? {
+    match client.credentials().find(&host, &repository)? {
         // Another file has one too, which docker or podman wrote.
         Some(other) if removed => {
-            output::warning(&format!(
-                "{registry}: {} has a credential too, and it is used now",
-                other.source
-            ));
+            output::warning(&format!("{registry}: {} has a credential too, which is used now", other.source));
         }
         Some(other) => {
             bail!(

@@ -6,6 +6,8 @@
 //!
 //! An error is one line on standard error: what was to be done, the cause, the next step.
 
+#![cfg_attr(not(test), no_main)]
+
 mod access;
 mod artifact;
 mod bundle;
@@ -14,6 +16,7 @@ mod container;
 mod copy;
 mod destination;
 mod images;
+mod left_out;
 mod login;
 mod names;
 mod origin;
@@ -29,7 +32,8 @@ mod verify;
 mod workers;
 
 use std::ffi::OsString;
-use std::process::ExitCode;
+#[cfg(not(test))]
+use std::ffi::c_int;
 
 use anyhow::{Context, Result};
 use clap::ArgMatches;
@@ -44,46 +48,69 @@ const FAILED: u8 = 1;
 /// container's own.
 const RUN_FAILED: u8 = 125;
 
-fn main() -> ExitCode {
+/// What the C library calls, in place of the standard library's own start, as in `creel`: every start of a container
+/// would pay for the search of the stack's limits in /proc/self/maps.
+#[cfg(not(test))]
+#[allow(unsafe_code, reason = "the name is the C library's, and nothing else has it")]
+#[unsafe(no_mangle)]
+extern "C" fn main() -> c_int {
+    // A standard stream that the caller closed must not become the first file that is opened; a closed
+    // pipe is an error of write(2).
+    if creel_sys::fd::open_standard_streams().is_err() {
+        return FAILED.into();
+    }
+    creel_sys::process::ignore_broken_pipes();
+    run_command().into()
+}
+
+#[cfg(test)]
+fn main() {
+    run_command();
+}
+
+/// Gives the exit code.
+fn run_command() -> u8 {
     let argv: Vec<OsString> = std::env::args_os().collect();
     if let Some(ended) = internal(&argv) {
         return ended;
     }
     let matches = match cli::command_for(&argv).try_get_matches_from(&argv) {
         Ok(matches) => matches,
-        Err(error) => return ExitCode::from(usage(&error, &argv)),
+        Err(error) => return usage(&error, &argv),
     };
     let Some((name, words)) = matches.subcommand() else {
         output::best_effort(&cli::command().render_help().to_string());
-        return ExitCode::from(USAGE);
+        return USAGE;
     };
     match dispatch(&matches, name, words) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             let nested = words.subcommand_name().map(|nested| format!(" {nested}")).unwrap_or_default();
             output::error(&format!("{name}{nested}: {error:#}"));
             let code = if name == cli::RUN { RUN_FAILED } else { FAILED };
-            ExitCode::from(error.downcast_ref::<run::ExitWith>().map_or(code, |exit| exit.0))
+            error.downcast_ref::<run::ExitWith>().map_or(code, |exit| exit.0)
         }
     }
 }
 
 /// What creel-image calls itself for. The hook of a container that ended is called at each end of one, so nothing
 /// is made ready for it.
-fn internal(argv: &[OsString]) -> Option<ExitCode> {
+fn internal(argv: &[OsString]) -> Option<u8> {
     let (name, words) = (argv.get(1)?.to_str()?, argv.get(2..)?);
     let done = match name {
         cli::RELEASE => container::release(words).context(name.to_owned()),
         run::user_namespace::MAP_IDS => run::user_namespace::map_ids(words),
         run::network::MAKE_NETWORK => run::network::make_network(words),
+        run::sealing::LEAVE => run::sealing::leave(words),
+        run::sealing::SEAL => run::sealing::seal_now(words),
         _ => return None,
     };
     Some(done.map_or_else(
         |error| {
             output::error(&format!("{error:#}"));
-            ExitCode::from(FAILED)
+            FAILED
         },
-        |()| ExitCode::SUCCESS,
+        |()| 0,
     ))
 }
 

@@ -6,9 +6,9 @@
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use creel_image_lib::reference::Source;
-use creel_registry::{Client, Environment, Options, ShortNames};
+use creel_registry::{Client, Options, ShortNames};
 
-use crate::access;
+use crate::access::{self, End};
 
 /// All that a text may mean, the first first. Only a name without a registry may mean several things.
 pub fn candidates(text: &str) -> Result<Vec<Source>> {
@@ -16,7 +16,7 @@ pub fn candidates(text: &str) -> Result<Vec<Source>> {
     if !matches!(source, Source::Registry(_)) || text.starts_with("docker://") || has_registry(text) {
         return Ok(vec![source]);
     }
-    let client = Client::new(Options::new(Environment::of_process()))?;
+    let client = Client::new(Options::new(access::environment()))?;
     let bare = bare(text);
     if let Some(meant) = client.alias(bare) {
         let text = format!("{meant}{}", &text[bare.len()..]);
@@ -47,7 +47,21 @@ pub fn parse(text: &str) -> Result<Source> {
 
 /// What a text means, found out by asking registries where it may mean several things.
 pub fn resolve(text: &str, words: &ArgMatches) -> Result<Source> {
-    first_there(candidates(text)?, text, words)
+    let candidates = candidates(text)?;
+    check_login(&candidates, text, words)?;
+    first_there(candidates, text, words)
+}
+
+/// Refuses a credential that each of several registries would get until one takes it.
+pub fn check_login(candidates: &[Source], text: &str, words: &ArgMatches) -> Result<()> {
+    match access::login_flag(words) {
+        Some(flag) if candidates.len() > 1 => {
+            bail!(
+                "--{flag}: {text:?} may be in any of the registries to search; write the registry before it"
+            )
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The first of these that its registry has.
@@ -55,7 +69,7 @@ pub fn first_there(mut candidates: Vec<Source>, text: &str, words: &ArgMatches) 
     if candidates.len() == 1 {
         return Ok(candidates.remove(0));
     }
-    let client = access::client(words)?;
+    let client = access::client(words, End::Source)?;
     let mut answers = Vec::new();
     for candidate in candidates {
         let Source::Registry(reference) = &candidate else { return Ok(candidate) };

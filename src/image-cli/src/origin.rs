@@ -11,7 +11,7 @@ use creel_image_lib::manifest::MAX_BYTES;
 use creel_image_lib::reference::{Reference, Source};
 use creel_registry::Repository;
 
-use crate::access;
+use crate::access::{self, End};
 use crate::artifact::Parts;
 use crate::stored::Stored;
 
@@ -57,11 +57,17 @@ pub fn name(source: &Source) -> String {
 }
 
 impl Origin {
+    /// Opens a source whose image is to be used, if policy.json lets it be.
+    pub fn open_to_use(source: &Source, words: &ArgMatches, spool: &std::path::Path) -> Result<Origin> {
+        access::check_policy(source, words)?;
+        Origin::open(source, words, spool)
+    }
+
     /// Opens a source; a registry is not asked yet. `spool` has room for archives that are not read in place.
     pub fn open(source: &Source, words: &ArgMatches, spool: &std::path::Path) -> Result<Origin> {
         match source {
             Source::Registry(reference) => {
-                let repository = access::client(words)?.repository(reference)?;
+                let repository = access::client(words, End::Source)?.repository(reference)?;
                 Ok(Origin::Registry(repository, reference.clone()))
             }
             Source::Stdin

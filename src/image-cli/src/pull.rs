@@ -14,11 +14,13 @@ use creel_image_lib::choose::choose;
 use creel_image_lib::config::ImageConfig;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::{Digest, Verified};
+use creel_image_lib::mount;
 use creel_image_lib::platform::Platform;
 use creel_image_lib::reference::Source;
-use creel_image_lib::store::{Blob, Image, Layer, Partial, Slot, Store};
+use creel_image_lib::store::{self, Blob, Image, Layer, Partial, Slot, Store};
 use creel_image_lib::unpack::Limits;
 
+use crate::left_out::LeftOut;
 use crate::origin::{self, Origin, Target};
 use crate::progress::{LayerProgress, PULL, Progress};
 use crate::{cli, names, output, setup, workers};
@@ -62,6 +64,7 @@ impl<'a> Wanted<'a> {
     pub fn new(words: &'a ArgMatches, policy: Policy) -> Result<Self> {
         let text = cli::value::<String>(words, "image").unwrap_or_default();
         let sources = names::candidates(&text)?;
+        names::check_login(&sources, &text, words)?;
         if sources.contains(&Source::Stdin) && cli::flag(words, "interactive") {
             bail!("-i: standard input is the image's archive, and nothing is left of it for the container");
         }
@@ -93,6 +96,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let wanted = Wanted::new(words, Policy::Always)?;
     let store = setup::store(globals)?;
     let image = pull(&store, &wanted)?;
+    store::seal(&store.unsealed(&image)).map_err(full_disk)?;
     if let Some(path) = cli::value::<std::path::PathBuf>(words, "digestfile") {
         let text = image.manifest.to_string();
         std::fs::write(&path, text).with_context(|| path.display().to_string())?;
@@ -118,7 +122,9 @@ fn pull_named(store: &Store, wanted: &Wanted<'_>, source: &Source, name: &str) -
         (Some((image, target)), Policy::Newer) if remote => {
             newer(store, wanted, (source, name), image, &target)
         }
-        _ => fetch(store, wanted, name, &Origin::open(source, wanted.words, &store.root().join("tmp"))?),
+        _ => {
+            fetch(store, wanted, name, &Origin::open_to_use(source, wanted.words, &store.root().join("tmp"))?)
+        }
     }
 }
 
@@ -130,7 +136,7 @@ fn newer(
     image: Image,
     target: &Digest,
 ) -> Result<Image> {
-    let origin = Origin::open(source, wanted.words, &store.root().join("tmp"))?;
+    let origin = Origin::open_to_use(source, wanted.words, &store.root().join("tmp"))?;
     let Origin::Registry(repository, reference) = &origin else { return Ok(image) };
     match repository.manifest_head(reference.manifest_name()) {
         Ok(Some(head)) if head.digest.as_ref() == Some(target) => Ok(image),
@@ -201,8 +207,11 @@ fn fetch(store: &Store, wanted: &Wanted<'_>, name: &str, origin: &Origin) -> Res
             };
             let parsed = ImageConfig::parse(&config)?;
             check_suits(&parsed, &wanted.platform)?;
+            mount::check_layers(&parsed.rootfs.diff_ids)?;
             layers(store, origin, &chosen.manifest.layers, &parsed.rootfs.diff_ids, &progress, blob)?;
-            store.add_image(&chosen.digest, &chosen.bytes, &config).map_err(full_disk)?
+            let image = store.add_image(&chosen.digest, &chosen.bytes, &config).map_err(full_disk)?;
+            LeftOut::of(store, &image)?.warn(name);
+            image
         }
     };
     let said =
@@ -277,9 +286,10 @@ fn layer(store: &Store, origin: &Origin, job: &Job<'_>, stop: &AtomicBool) -> Re
         // What has come is right as far as anyone knows: the next pull goes on from there.
         Err(error) if partial.broke() => Err(error),
         Err(error) => {
+            let full = partial.is_full();
             partial.discard()?;
             // The start was another run's, and may have been cut by a power loss.
-            if had == 0 { Err(error) } else { layer(store, origin, job, stop) }
+            if had == 0 || full { Err(error) } else { layer(store, origin, job, stop) }
         }
     }
 }
@@ -303,7 +313,9 @@ fn attempt(
     let digest = job.descriptor.digest()?;
     let offset = partial.as_ref().map_or(0, |partial| partial.have());
     let opened = origin.layer_from(job.descriptor, offset);
-    if let (Err(_), Some(partial)) = (&opened, &mut partial) {
+    if let (Err(error), Some(partial)) = (&opened, &mut partial)
+        && !error.downcast_ref::<creel_registry::Error>().is_some_and(creel_registry::Error::is_final)
+    {
         partial.source_failed();
     }
     let source = opened.with_context(|| format!("layer {}", digest.short()))?;
@@ -335,15 +347,15 @@ fn put(
         None if blob == Blob::Keep => store.put_blob(&digest, size, source).map_err(full_disk)?,
         // Read for its digest; what is read is written by the source itself.
         None => {
-            io::copy(&mut Verified::new(&mut source, digest.clone(), size), &mut io::sink())
-                .with_context(|| format!("layer {}", digest.short()))?;
+            let copied = io::copy(&mut Verified::new(&mut source, digest.clone(), size), &mut io::sink());
+            copied.map_err(|error| full_disk(store::Error::Layer { digest, why: error.into() }))?;
         }
     }
     Ok(())
 }
 
 /// Says what to do about a full disk.
-fn full_disk(error: creel_image_lib::store::Error) -> Error {
+fn full_disk(error: store::Error) -> Error {
     let full = error.is_full();
     let error = Error::from(error);
     if full {

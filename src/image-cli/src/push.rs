@@ -6,7 +6,7 @@ use creel_image_lib::reference::Source;
 
 use crate::origin::{self, Origin};
 use crate::progress::{PUSH, Progress};
-use crate::stored::Stored;
+use crate::stored::{LoginFor, Stored};
 use crate::{cli, copy, images, names, setup};
 
 /// `creel push`
@@ -22,6 +22,11 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     if let Ok(source @ (Source::DockerArchive { .. } | Source::Dir { .. })) = &source {
         return from_files(source, to, words);
     }
+    if let Some(flag) = ["all", "referrers"].into_iter().find(|flag| cli::flag(words, flag)) {
+        bail!(
+            "--{flag}: the store has one platform of an image, and nothing that refers to it; \"creel copy\" moves both from where the image comes from"
+        );
+    }
     let store = setup::store(globals)?;
     let found = images::find(&store, &text)?;
     if to.is_none() && found.len() > 1 {
@@ -35,7 +40,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         )?,
     };
     let name = named.reference.clone();
-    let origin = Origin::Stored(Box::new(Stored::new(store, named, words)));
+    let origin = Origin::Stored(Box::new(Stored::new(store, named, words, LoginFor::Destination)));
     let progress = Progress::new(words, PUSH, &origin::name(&to));
     copy::transfer(words, (&origin, &name), &to, &progress)
 }
@@ -43,7 +48,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
 fn from_files(source: &Source, to: Option<Source>, words: &ArgMatches) -> Result<()> {
     let name = origin::name(source);
     let Some(to) = to else { bail!("{name}: write where to push it, as docker://HOST/NAME:TAG") };
-    let origin = Origin::open(source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
+    let origin = Origin::open_to_use(source, words, &std::env::temp_dir()).with_context(|| name.clone())?;
     let progress = Progress::new(words, PUSH, &origin::name(&to));
     copy::transfer(words, (&origin, &name), &to, &progress)
 }

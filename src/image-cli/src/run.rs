@@ -8,6 +8,7 @@ mod command;
 mod flags;
 mod mounts;
 pub mod network;
+pub mod sealing;
 pub mod user_namespace;
 
 use std::fmt;
@@ -17,9 +18,11 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, bail};
 use clap::ArgMatches;
+use creel_image_lib::config::ImageConfig;
 use creel_image_lib::mount::Writes;
-use creel_image_lib::runtime_config::{Network, Run, runtime_config};
-use creel_image_lib::store::{Container, Image, Places, Store};
+use creel_image_lib::root::Root;
+use creel_image_lib::runtime_config::{Network, Run, runtime_config, volumes};
+use creel_image_lib::store::{Container, Kept, Places};
 use serde_json::Value;
 
 use crate::container::{self, Made};
@@ -87,7 +90,11 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         bail!("the name {:?} is in use; \"creel delete {}\" frees it", options.id, options.id);
     }
     let image = pull::pull(&store, &wanted)?;
-    let mut made = Made::new(&store, &options.id, &image, Places { bundle, state })?;
+    sealing::begin(&store.unsealed(&image))?;
+    // A detached init outlives its runtime; the store keeps its number where nothing else of it may be left.
+    let pid_file = options.pid_file.clone().or_else(|| options.detach.then(|| PathBuf::from("pid")));
+    let kept = if options.keep { Kept::Yes } else { Kept::No };
+    let mut made = Made::new(&store, &options.id, &image, Places { bundle, state, pid_file, kept })?;
     flags::names(words, &options.id, &mut run);
     run.within = user_namespace::maps()?;
     let bundle = made.container.places().bundle.clone();
@@ -98,8 +105,9 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
         network::start_pasta(&bundle)?;
     }
     made.mount(if options.keep { Writes::Durable } else { Writes::Volatile })?;
-    let config = write_bundle(&store, &image, &made.container, &run)?;
-    command::check(made.container.rootfs(), &config, &run)?;
+    let root = Root::open(made.container.rootfs())?;
+    let config = write_bundle((&store.config(&image)?, &root), &made.container, &mut run)?;
+    command::check(&root, &config, &run)?;
     let mut call = Command::new(runtime);
     call.args(cli::values(globals, "runtime-arg"))
         .arg("--root")
@@ -120,7 +128,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     if options.keep {
         call.arg("--keep");
     }
-    if let Some(path) = &options.pid_file {
+    if let Some(path) = made.container.pid_file() {
         call.arg("--pid-file").arg(path);
     }
     if !options.stdin {
@@ -143,11 +151,13 @@ fn policy(words: &ArgMatches) -> Policy {
 }
 
 /// Writes config.json.
-fn write_bundle(store: &Store, image: &Image, container: &Container, run: &Run) -> Result<Value> {
-    let config = store.config(image)?;
+fn write_bundle((image, root): (&ImageConfig, &Root), container: &Container, run: &mut Run) -> Result<Value> {
+    for place in volumes(image, run) {
+        run.mounts.push(mounts::volume_of_image(container.make_volume(&place)?, place)?);
+    }
     let rootfs = container.rootfs();
     let rootfs = rootfs.to_str().with_context(|| format!("{} is not UTF-8", rootfs.display()))?;
-    let mut value = runtime_config(&config, run, &store.users(image)?, rootfs)?;
+    let mut value = runtime_config(image, run, &root.users()?, rootfs)?;
     value["hooks"] = container::hooks(container)?;
     if run.privileged || run.cap_add.iter().any(|name| name.eq_ignore_ascii_case("all")) {
         keep_held_capabilities(&mut value["process"]["capabilities"])?;

@@ -7,14 +7,20 @@ use clap::ArgMatches;
 use creel_image_lib::store::{Settings, Store, default_root};
 
 use crate::run::user_namespace;
-use crate::{cli, container, output};
+use crate::{access, cli, container, output};
 
 /// Opens the store, and takes away what containers left that ended without a word.
 pub fn store(globals: &ArgMatches) -> Result<Store> {
     // Before that, since the user is root afterwards.
     let root = store_root(globals)?;
+    if !rustix::process::geteuid().is_root() {
+        access::environment();
+    }
     let settings = user_namespace::enter()?;
     let store = Store::open(&root, settings)?;
+    if let Some(error) = store.left_behind() {
+        output::warning(&format!("what an earlier command left is not removed: {error}"));
+    }
     container::sweep(&store);
     Ok(store)
 }

@@ -13,8 +13,17 @@ use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::reference::{Reference, Source};
 use creel_image_lib::store::{Named, Store};
 
-use crate::access;
+use crate::access::{self, End};
 use crate::origin::{Origin, Target};
+
+/// Whom a credential of the command line is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginFor {
+    /// The registry that the image was pulled from.
+    Source,
+    /// Another.
+    Destination,
+}
 
 /// An image of the store.
 pub struct Stored {
@@ -23,14 +32,15 @@ pub struct Stored {
     /// Where it was pulled from.
     from: Option<Source>,
     words: ArgMatches,
+    login: LoginFor,
     opened: OnceLock<Option<Box<Origin>>>,
 }
 
 impl Stored {
     /// Takes an image by its name.
-    pub fn new(store: Store, named: Named, words: &ArgMatches) -> Stored {
+    pub fn new(store: Store, named: Named, words: &ArgMatches, login: LoginFor) -> Stored {
         let from = named.reference.parse().ok().filter(|source| *source != Source::Stdin);
-        Stored { store, named, from, words: words.clone(), opened: OnceLock::new() }
+        Stored { store, named, from, words: words.clone(), login, opened: OnceLock::new() }
     }
 
     /// The manifest of the platform that was pulled.
@@ -86,9 +96,11 @@ impl Stored {
     fn open(&self) -> Result<Origin> {
         let source = self.from.as_ref().context("no source")?;
         match source {
-            // What the command line says of credentials is meant for the destination.
             Source::Registry(reference) => {
-                let client = access::client_without_login(&self.words)?;
+                let client = match self.login {
+                    LoginFor::Source => access::client(&self.words, End::Source)?,
+                    LoginFor::Destination => access::client_without_login(&self.words)?,
+                };
                 Ok(Origin::Registry(client.repository(reference)?, reference.clone()))
             }
             Source::Stdin

@@ -8,11 +8,12 @@ use clap::ArgMatches;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::Digest;
 use creel_image_lib::manifest::{Document, parse};
+use creel_image_lib::reference::Source;
 use creel_image_lib::store::{Checked, Image, Named, Repair, Store};
 
 use crate::progress::{Progress, VERIFY};
-use crate::stored::Stored;
-use crate::{cli, images, output};
+use crate::stored::{LoginFor, Stored};
+use crate::{access, cli, images, output};
 
 /// What was found of one image.
 #[derive(Default)]
@@ -30,6 +31,28 @@ impl Report {
         self.lines.push(what);
         self.wrong = true;
     }
+
+    /// Tells what was found of a part.
+    fn take(&mut self, checked: Checked, part: &str) {
+        let (found, container) = match checked {
+            Checked::Same => return,
+            Checked::Differs(found) => {
+                self.wrong = true;
+                (found, None)
+            }
+            Checked::Repaired(found) => {
+                self.repaired = true;
+                (found, None)
+            }
+            Checked::InUse(found, container) => (found, Some(container)),
+        };
+        self.lines.extend(found.into_iter().map(|what| format!("{part}: {what}")));
+        if let Some(container) = container {
+            self.wrong(format!(
+                "{part}: not replaced, since the container {container} runs on it; delete that first"
+            ));
+        }
+    }
 }
 
 /// `creel image verify`
@@ -42,6 +65,7 @@ pub fn command(store: &Store, words: &ArgMatches) -> Result<()> {
     if names.is_empty() {
         wanted = store.names()?;
     }
+    check_login(&wanted, words)?;
     let mut seen = HashSet::new();
     let (mut wrong, mut unknown) = (0, 0);
     for named in wanted {
@@ -58,7 +82,7 @@ pub fn command(store: &Store, words: &ArgMatches) -> Result<()> {
         };
         let mut text = format!("{}: {state}\n", named.reference);
         for line in &report.lines {
-            text.push_str(&format!("  {line}\n"));
+            text.push_str(&format!("  {}\n", output::word(line)));
         }
         output::write(&text)?;
         wrong += usize::from(report.wrong);
@@ -80,9 +104,31 @@ pub fn command(store: &Store, words: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a credential that several registries would get.
+fn check_login(wanted: &[Named], words: &ArgMatches) -> Result<()> {
+    let Some(flag) = access::login_flag(words) else { return Ok(()) };
+    let mut hosts: Vec<String> = wanted.iter().filter_map(|named| registry(&named.reference)).collect();
+    hosts.sort();
+    hosts.dedup();
+    match hosts.as_slice() {
+        [_] => Ok(()),
+        [] => bail!("--{flag}: no image of these is from a registry"),
+        several => {
+            bail!("--{flag}: the images are from {}; name those of one registry", several.join(" and "))
+        }
+    }
+}
+
+fn registry(name: &str) -> Option<String> {
+    match name.parse() {
+        Ok(Source::Registry(reference)) => Some(reference.registry().to_owned()),
+        Ok(_) | Err(_) => None,
+    }
+}
+
 fn image(store: &Store, words: &ArgMatches, named: &Named, progress: &Progress) -> Result<Report> {
     let mut report = Report::default();
-    let repair = cli::flag(words, "repair");
+    let repair = repair(words);
     let Some(bytes) = store.small_blob(&named.manifest)? else {
         report.wrong(format!("manifest {}: gone or altered; pull it again", named.manifest.short()));
         return Ok(report);
@@ -97,22 +143,31 @@ fn image(store: &Store, words: &ArgMatches, named: &Named, progress: &Progress) 
     let Document::Manifest(manifest) = parse(&bytes, None)? else {
         bail!("{}: not a manifest", named.manifest)
     };
-    let own = Store::open(store.root(), store.settings())?;
-    let stored = Stored::new(own, named.clone(), words);
+    let stored = Stored::new(store.again()?, named.clone(), words, LoginFor::Source);
     let mut seen = HashSet::new();
     for (descriptor, diff_id) in manifest.layers.iter().zip(&image.layers) {
         if seen.insert(diff_id) {
+            let digest = descriptor.digest()?;
             layer(store, &stored, words, (descriptor, diff_id), progress, &mut report)
-                .with_context(|| format!("{}: layer {}", named.reference, diff_id.short()))?;
+                .with_context(|| format!("{}: layer {}", named.reference, digest.short()))?;
         }
     }
-    whole(store, &image, repair, &mut report)?;
+    // What of the layers is wrong would be told of the patches again.
+    if !report.wrong {
+        let found = store.check_patches(&image, repair).with_context(|| named.reference.clone())?;
+        report.take(found, "what layers take from each other");
+    }
+    whole(store, &image, &mut report)?;
     Ok(report)
 }
 
+fn repair(words: &ArgMatches) -> Repair {
+    if cli::flag(words, "repair") { Repair::Replace } else { Repair::No }
+}
+
 /// Whether all that the image is stacked of is there.
-fn whole(store: &Store, image: &Image, repair: bool, report: &mut Report) -> Result<()> {
-    if !report.wrong && !repair && store.image(&image.manifest)?.is_none() {
+fn whole(store: &Store, image: &Image, report: &mut Report) -> Result<()> {
+    if !report.wrong && store.image(&image.manifest)?.is_none() {
         report.wrong("incomplete after a power loss; pull it again".into());
     }
     Ok(())
@@ -126,7 +181,7 @@ fn layer(
     progress: &Progress,
     report: &mut Report,
 ) -> Result<()> {
-    let repair = if cli::flag(words, "repair") { Repair::Replace } else { Repair::No };
+    let repair = repair(words);
     let digest = descriptor.digest()?;
     let kept = store.check_blob(&digest)?;
     if kept == Some(false) {
@@ -148,7 +203,7 @@ fn layer(
             report.unknown += 1;
             report.lines.push(format!(
                 "layer {}: not compared; its compressed form is not in the store",
-                diff_id.short()
+                digest.short()
             ));
             return Ok(());
         }
@@ -158,32 +213,12 @@ fn layer(
         Ok(source) => source,
         Err(error) => {
             report.unknown += 1;
-            report.lines.push(format!("layer {}: not compared: {error:#}", diff_id.short()));
+            report.lines.push(format!("layer {}: not compared: {error:#}", digest.short()));
             return Ok(());
         }
     };
     let checked = store.check_layer(diff_id, layer.reader(source), &digest, descriptor.size, repair)?;
     layer.done();
-    let tell = |report: &mut Report, found: Vec<String>| {
-        report.lines.extend(found.into_iter().map(|what| format!("layer {}: {what}", diff_id.short())));
-    };
-    match checked {
-        Checked::Same => {}
-        Checked::Differs(found) => {
-            tell(report, found);
-            report.wrong = true;
-        }
-        Checked::Repaired(found) => {
-            tell(report, found);
-            report.repaired = true;
-        }
-        Checked::InUse(found, container) => {
-            tell(report, found);
-            report.wrong(format!(
-                "layer {}: not replaced, since the container {container} runs on it; delete that first",
-                diff_id.short()
-            ));
-        }
-    }
+    report.take(checked, &format!("layer {}", digest.short()));
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Error, Result};
 
-/// Does `work` for each job on up to `threads` threads. The first error ends the others: what is under way is
+/// Does `work` for each job on up to `threads` threads, or on this one. The first error ends the others: what is under way is
 /// told by the flag, what was not begun is left.
 pub fn each<J: Send>(
     jobs: impl IntoIterator<Item = J>,
@@ -27,11 +27,15 @@ pub fn each<J: Send>(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(run);
-        }
-    });
+    if threads == 1 {
+        run();
+    } else {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(run);
+            }
+        });
+    }
     failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 

@@ -1,6 +1,6 @@
 //! The image configuration (image-spec config.md), as far as it is run and shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 
@@ -79,6 +79,24 @@ pub struct ContainerConfig {
     pub stop_signal: Option<String>,
 }
 
+impl ContainerConfig {
+    /// The paths of `Volumes`, absolute and without `.` and `..`, as Docker reads them.
+    pub fn volume_paths(&self) -> BTreeSet<String> {
+        let clean = |path: &String| {
+            let mut parts: Vec<&str> = Vec::new();
+            for part in path.split('/').filter(|part| !matches!(*part, "" | ".")) {
+                if part == ".." {
+                    parts.pop();
+                } else {
+                    parts.push(part);
+                }
+            }
+            format!("/{}", parts.join("/"))
+        };
+        self.volumes.keys().map(clean).filter(|path| path != "/").collect()
+    }
+}
+
 /// Why a configuration is not that of an image that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigError {
@@ -127,23 +145,23 @@ impl ImageConfig {
     pub fn platform(&self) -> Platform {
         Platform::new(&self.os, &self.architecture, self.variant.as_deref())
     }
+}
 
-    /// The chain ids of the layers, lowest first (image-spec config.md, "Layer ChainID").
-    pub fn chain_ids(&self) -> Vec<Digest> {
-        let mut chain: Vec<Digest> = Vec::with_capacity(self.rootfs.diff_ids.len());
-        for diff_id in &self.rootfs.diff_ids {
-            let next = match chain.last() {
-                None => diff_id.clone(),
-                Some(below) => {
-                    let mut hasher = Hasher::new(crate::digest::Algorithm::Sha256);
-                    hasher.update(format!("{below} {diff_id}").as_bytes());
-                    hasher.finish()
-                }
-            };
-            chain.push(next);
-        }
-        chain
+/// The chain ids of layers, lowest first (image-spec config.md, "Layer ChainID").
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            None => diff_id.clone(),
+            Some(below) => {
+                let mut hasher = Hasher::new(crate::digest::Algorithm::Sha256);
+                hasher.update(format!("{below} {diff_id}").as_bytes());
+                hasher.finish()
+            }
+        };
+        chain.push(next);
     }
+    chain
 }
 
 #[cfg(test)]
@@ -164,10 +182,17 @@ mod tests {
     }
 
     #[test]
+    fn volumes_are_clean_paths() {
+        let keys = ["/data/", "data", "/a/../b/./c", "/", "../x"];
+        let volumes = keys.map(|key| (key.to_string(), serde_json::json!({}))).into();
+        let config = ContainerConfig { volumes, ..ContainerConfig::default() };
+        assert_eq!(config.volume_paths().into_iter().collect::<Vec<_>>(), ["/b/c", "/data", "/x"]);
+    }
+
+    #[test]
     fn chain_ids_are_those_of_the_specification() {
         let ids = ["a", "b"].map(|text| Digest::of(crate::digest::Algorithm::Sha256, text.as_bytes()));
-        let text = format!(r#"{{"rootfs":{{"type":"layers","diff_ids":["{}","{}"]}}}}"#, ids[0], ids[1]);
-        let chain = ImageConfig::parse(text.as_bytes()).unwrap().chain_ids();
+        let chain = chain_ids(&ids);
         assert_eq!(chain[0], ids[0]);
         let both = format!("{} {}", ids[0], ids[1]);
         assert_eq!(chain[1], Digest::of(crate::digest::Algorithm::Sha256, both.as_bytes()));

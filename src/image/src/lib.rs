@@ -5,7 +5,8 @@
 //! * Sources that are files: [`layout`].
 //! * Layers to directories: [`tar`], [`unpack`], and [`stack`], which reads them as overlayfs will show them.
 //! * What is kept: [`store`].
-//! * What is run: [`runtime_config`] makes config.json, [`mount`] the root.
+//! * What is run: [`runtime_config`] makes config.json, [`mount`] the root, [`volume`] what lies beside it, and
+//!   [`root`] looks into it.
 //!
 //! A pull is: choose a manifest; for each of its layers ask the store for [`store::Layer`] and unpack into the slot
 //! that is missing, layers in parallel; then add the image and name it. Nothing is used before its digest was right.
@@ -21,6 +22,7 @@ pub mod manifest;
 pub mod mount;
 pub mod platform;
 pub mod reference;
+pub mod root;
 pub mod runtime_config;
 pub mod stack;
 pub mod store;
@@ -28,3 +30,4 @@ pub mod tar;
 #[cfg(test)]
 mod testing;
 pub mod unpack;
+pub mod volume;

@@ -6,6 +6,7 @@
 
 pub(crate) mod flat;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
+use crate::digest::Digest;
 use crate::errno::Named;
 
 /// Layers that overlayfs takes (OVL_MAX_STACK).
@@ -47,6 +49,13 @@ impl Error {
     fn call(call: &'static str, what: impl fmt::Display) -> impl FnOnce(Errno) -> Error {
         let what = what.to_string();
         move |errno| Error::Call { call, what, errno }
+    }
+
+    /// Whether this may be a kernel that does not know `lowerdir+`. Since overlayfs has the new mount API itself
+    /// (Linux 6.5) it refuses the key; before, the kernel gathers what it is given for overlayfs's old parser,
+    /// which refuses it when the mount is made.
+    fn is_of_old_kernel(&self) -> bool {
+        matches!(self, Error::Call { call: "fsconfig" | "fsconfig_create", errno: Errno::INVAL, .. })
     }
 
     /// Whether this kernel mounts no overlay here: it has none, or not for user namespaces.
@@ -95,6 +104,23 @@ pub enum Writes {
     Volatile,
 }
 
+/// Whether overlayfs takes these layers, before any of them is fetched. What they take from each other comes on
+/// top, and is known when they are there.
+pub fn check_layers(diff_ids: &[Digest]) -> Result<(), Error> {
+    match diff_ids.iter().collect::<HashSet<_>>().len() {
+        layers if layers > MAX_LAYERS => Err(Error::TooMany(layers)),
+        _ => Ok(()),
+    }
+}
+
+fn check_number(layers: usize) -> Result<(), Error> {
+    match layers {
+        0 => Err(Error::NoLayers),
+        layers if layers > MAX_LAYERS => Err(Error::TooMany(layers)),
+        _ => Ok(()),
+    }
+}
+
 fn open_place(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(Error::call("open", path.display()))
@@ -109,15 +135,14 @@ impl Overlay<'_> {
                 move_mount(&mount, "", CWD, target, flags)
                     .map_err(Error::call("move_mount", target.display()))
             }
-            // The kernel has no `lowerdir+`.
-            Err(Error::Call { call: "fsconfig", errno: Errno::INVAL, .. }) => self.mount_by_page(target),
+            Err(error) if error.is_of_old_kernel() => self.mount_by_page(target),
             Err(error) => Err(error),
         }
     }
 
     /// Makes the mount without a place in the tree: it lives as long as its fd.
     pub fn detached(&self) -> Result<OwnedFd, Error> {
-        self.check()?;
+        check_number(self.lowers.len())?;
         let context =
             fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).map_err(Error::call("fsopen", "overlay"))?;
         let mut held = Vec::new();
@@ -140,7 +165,7 @@ impl Overlay<'_> {
 
     /// The same with mount(2), for kernels before 6.8. `mount` falls back to it.
     pub fn mount_by_page(&self, target: &Path) -> Result<(), Error> {
-        self.check()?;
+        check_number(self.lowers.len())?;
         let all = self.lowers.iter().map(PathBuf::as_path).chain([self.upper, self.work]);
         let held = all.map(open_place).collect::<Result<Vec<_>, _>>()?;
         let names: Vec<String> = held.iter().map(|fd| format!("/proc/self/fd/{}", fd.as_raw_fd())).collect();
@@ -155,14 +180,6 @@ impl Overlay<'_> {
         let options = std::ffi::CString::new(options).map_err(|_| Error::NoLayers)?;
         rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), Some(options.as_c_str()))
             .map_err(Error::call("mount", target.display()))
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        match self.lowers.len() {
-            0 => Err(Error::NoLayers),
-            layers if layers > MAX_LAYERS => Err(Error::TooMany(layers)),
-            _ => Ok(()),
-        }
     }
 }
 

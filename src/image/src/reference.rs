@@ -343,6 +343,7 @@ mod tests {
             ("localhost:5000/app", "localhost:5000/app:latest".into()),
             ("host.example/a__b/c.d--e", "host.example/a__b/c.d--e:latest".into()),
             ("[::1]:5000/app:T", "[::1]:5000/app:T".into()),
+            ("host.example/app:1..0_x", "host.example/app:1..0_x".into()),
             (&at, format!("docker.io/library/{at}")),
             (&both, both.clone()),
         ];

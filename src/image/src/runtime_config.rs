@@ -96,16 +96,6 @@ pub enum Seccomp {
     },
 }
 
-/// What becomes of the image's volumes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Volumes {
-    /// They are directories of the writable layer and go with it.
-    #[default]
-    InRootfs,
-    /// A tmpfs each, with a copy of what the image has there.
-    Tmpfs,
-}
-
 /// One range of an id map: container, host, size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
@@ -212,8 +202,6 @@ pub struct Run {
     pub unmasked: bool,
     /// AppArmor profile, which the machine has.
     pub apparmor: Option<String>,
-    /// Volumes of the image.
-    pub volumes: Volumes,
     /// Maps of the user namespace that the runtime is in, if it is not the first one.
     pub within: Option<IdMaps>,
     /// `linux.cgroupsPath`.
@@ -241,7 +229,7 @@ pub fn runtime_config(image: &ImageConfig, run: &Run, users: &Databases, root: &
         "ociVersion": "1.2.0",
         "root": {"path": root, "readonly": run.read_only},
         "process": process(image, run, &user, &capabilities)?,
-        "mounts": all_mounts(image, run)?,
+        "mounts": all_mounts(run)?,
         "annotations": annotations(image, run),
         "linux": linux(image, run, &capabilities)?,
     });
@@ -318,23 +306,19 @@ fn env(image: &ImageConfig, run: &Run, user: &User) -> Result<Vec<String>, Error
     Ok(env)
 }
 
+/// The volumes of an image that want a directory each: those that nothing else is mounted at. What is below /proc,
+/// /sys and /dev is the kernel's; images made for systemd name /sys/fs/cgroup.
+pub fn volumes(image: &ImageConfig, run: &Run) -> Vec<String> {
+    let is_taken = |path: &str| {
+        let kernels = matches!(path.split('/').nth(1), Some("proc" | "sys" | "dev"));
+        kernels || run.mounts.iter().any(|mount| mount.destination.trim_end_matches('/') == path)
+    };
+    image.config.volume_paths().into_iter().filter(|path| !is_taken(path)).collect()
+}
+
 /// A mount of the user's at a standard place takes that place; the others follow, the shorter paths first.
-fn all_mounts(image: &ImageConfig, run: &Run) -> Result<Vec<Value>, Error> {
+fn all_mounts(run: &Run) -> Result<Vec<Value>, Error> {
     let mut own: Vec<Mount> = run.mounts.clone();
-    if run.volumes == Volumes::Tmpfs {
-        for path in image.config.volumes.keys().filter(|path| path.starts_with('/')) {
-            if !own.iter().any(|mount| mount.destination.trim_end_matches('/') == path.trim_end_matches('/'))
-            {
-                let options = ["nosuid", "nodev", "tmpcopyup"].map(str::to_string).to_vec();
-                own.push(Mount {
-                    destination: path.clone(),
-                    kind: "tmpfs".to_string(),
-                    source: "tmpfs".to_string(),
-                    options,
-                });
-            }
-        }
-    }
     if let Some(relative) = own.iter().find(|mount| !mount.destination.starts_with('/')) {
         return Err(Error::RelativeMount(relative.destination.clone()));
     }

@@ -114,27 +114,6 @@ impl Merged {
         Ok(shown)
     }
 
-    /// The content of a regular file, links followed as in a chroot; none when nothing is there. A fifo or a
-    /// device in its place is an error, and so is a file beyond the limit (CVE-2024-9676).
-    pub fn read_file(&self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>, Error> {
-        let found = self.resolve(path, LastLink::Follow)?;
-        let Child::Other(dir, stat) = found.child else { return Ok(None) };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::call("open", path)(Errno::INVAL));
-        }
-        let name = found.path.last().map(Vec::as_slice).unwrap_or_default();
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file =
-            rustix::fs::openat(dir, name, flags, Mode::empty()).map_err(Error::call("openat", path))?;
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(
-            &mut std::io::Read::take(std::fs::File::from(file), limit + 1),
-            &mut bytes,
-        )
-        .map_err(Error::Read)?;
-        if bytes.len() as u64 > limit { Err(Error::call("read", path)(Errno::FBIG)) } else { Ok(Some(bytes)) }
-    }
-
     /// What stands at a path, no link followed.
     pub(crate) fn find(&self, path: &[u8]) -> Result<Child, Error> {
         let mut at = Child::Directory(self.again().map_err(Error::call("dup", path))?);

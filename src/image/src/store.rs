@@ -20,7 +20,8 @@
 //!
 //! After a power loss the kernel may have kept a rename and lost the data. So a snapshot counts only if it was
 //! made since the machine was started (its record has the boot id) or if it is sealed: `sealed` is made after
-//! a syncfs(2) that came after the rename. One syncfs seals all layers of an image.
+//! a syncfs(2) that came after the rename. One syncfs seals all layers of an image; nothing has to wait for it
+//! (docs/design/0016).
 
 mod blobs;
 mod containers;
@@ -29,6 +30,7 @@ mod images;
 mod kept;
 mod partial;
 mod place;
+mod process;
 mod prune;
 mod snapshots;
 mod verify;
@@ -39,10 +41,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-pub use containers::{Container, Places, remove};
+pub use containers::{Container, Kept, Places, Running, remove};
 pub use error::Error;
 pub use images::{Image, Named};
-pub use kept::Record;
+pub use kept::{Record, seal};
 pub use partial::{Partial, Resumed};
 pub use prune::Pruned;
 pub use snapshots::{Blob, Layer, Slot, Snapshot};
@@ -89,6 +91,11 @@ impl Settings {
         let devices = if self.devices { Devices::Make } else { Devices::Skip };
         Options { form: Form::Overlay, owners: self.owners(), devices, user_xattrs: self.user_xattrs }
     }
+
+    /// The same for a tree of all layers, outside of a store.
+    pub fn flat(&self) -> Options {
+        Options { form: Form::Flat, ..self.options() }
+    }
 }
 
 /// An open store. While it is, nobody prunes.
@@ -98,6 +105,7 @@ pub struct Store {
     lock: OwnedFd,
     settings: Settings,
     boot: String,
+    left_behind: Option<Error>,
 }
 
 const DIRECTORIES: [&str; 10] = [
@@ -136,10 +144,24 @@ impl Store {
         place::flock(lock.as_fd(), FlockOperation::LockShared).map_err(Error::call("flock", &path))?;
         // Absent where /proc is not mounted: then only seals count.
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let store = Store { root: root.to_path_buf(), lock, settings, boot: boot.trim().to_string() };
+        let boot = boot.trim().to_string();
+        let mut store = Store { root: root.to_path_buf(), lock, settings, boot, left_behind: None };
         store.check_settings()?;
-        place::clean(&store.root.join("tmp"))?;
+        store.left_behind = place::clean(&store.root.join("tmp")).err();
         Ok(store)
+    }
+
+    /// Why something that a killed command left could not be removed. The store is as good as without it.
+    pub fn left_behind(&self) -> Option<&Error> {
+        self.left_behind.as_ref()
+    }
+
+    /// The same open store once more: a command that has it twice must not stand in its own way, and a lock
+    /// belongs to the open file.
+    pub fn again(&self) -> Result<Store, Error> {
+        let lock = self.lock.try_clone().map_err(Error::io("dup", &self.root.join("lock")))?;
+        let (root, boot) = (self.root.clone(), self.boot.clone());
+        Ok(Store { root, lock, settings: self.settings, boot, left_behind: None })
     }
 
     /// Where the store is.

@@ -5,8 +5,8 @@
 //! applying them, keeps extension records of any length in memory, and copies each body through a `Read`.
 //! This one lends the body as slices of the input's own buffer.
 //!
-//! What is read is hostile: every number is checked, extension records are limited to [`MAX_RECORDS`] and
-//! names to PATH_MAX. Which names are safe to use is not decided here but where they are used.
+//! What is read is hostile: every number is checked, extension records are limited to [`MAX_RECORDS`], those of
+//! all global headers too, extended attributes in number and length, and names to PATH_MAX. Which names are safe to use is not decided here but where they are used.
 
 mod header;
 mod pax;
@@ -65,7 +65,7 @@ pub struct Entry {
     pub mtime: (i64, u32),
     /// Major and minor number of a device.
     pub device: (u32, u32),
-    /// Extended attributes, in the order of the archive.
+    /// Extended attributes, each name once.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where the body's bytes go, when there are holes between them.
     pub segments: Option<Vec<Segment>>,
@@ -93,6 +93,13 @@ pub enum TarError {
         what: &'static str,
         /// Bytes.
         length: u64,
+    },
+    /// More than the limit.
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
     },
     /// An entry of a type that no layer has.
     Type {
@@ -122,6 +129,7 @@ impl fmt::Display for TarError {
             TarError::Checksum => f.write_str("not a tar: the checksum of a header is wrong"),
             TarError::Field { field, path } => write!(f, "tar entry {path:?}: bad {field}"),
             TarError::TooLong { what, length } => write!(f, "tar: {what} of {length} bytes"),
+            TarError::Limit { what, limit } => write!(f, "tar: more than {limit} {what}"),
             TarError::Type { flag, path } => {
                 write!(f, "tar entry {path:?}: unknown type {:?}", char::from(*flag))
             }
@@ -165,12 +173,12 @@ impl<R: BufRead> Reader<R> {
                 b'x' | b'X' => local = Records::parse(&self.extension(&header)?)?,
                 b'g' => {
                     let records = Records::parse(&self.extension(&header)?)?;
-                    self.global.update(records);
+                    self.global.update(records)?;
                 }
                 // A volume label says nothing about a layer.
                 b'V' => self.set_body(header.size()?),
                 _ => {
-                    let records = self.global.with(&local);
+                    let records = self.global.with(local)?;
                     return self.entry(&header, records, long_name, long_link).map(Some);
                 }
             }
@@ -194,6 +202,11 @@ impl<R: BufRead> Reader<R> {
     pub fn consume(&mut self, count: usize) {
         self.input.consume(count);
         self.body -= count as u64;
+    }
+
+    /// What the archive is read from.
+    pub(crate) fn input(&self) -> &R {
+        &self.input
     }
 
     /// What the archive was read from, to read what follows it.
@@ -327,7 +340,7 @@ impl<R: BufRead> Reader<R> {
             } else {
                 (0, 0)
             },
-            xattrs: records.into_xattrs(),
+            xattrs: records.into_xattrs()?,
             segments,
             path,
         })

@@ -11,6 +11,7 @@
 
 mod attributes;
 mod decompress;
+mod descent;
 mod entry;
 mod error;
 mod gzip;
@@ -21,11 +22,14 @@ mod tree;
 
 pub(crate) use attributes::copy_attributes;
 pub use decompress::{Decompressor, Format};
-pub use error::Error;
+pub(crate) use descent::Descent;
+pub use error::{Error, WriteFailed};
 pub use names::Escape;
 pub(crate) use names::components;
+pub(crate) use pipeline::Counted;
 pub use pipeline::{Expected, Limits, Unpacked, unpack_layer};
-pub(crate) use remove::{names as names_in, open_dir, remove_all};
+pub use remove::remove_all;
+pub(crate) use remove::{names as names_in, open_dir};
 pub(crate) use tree::is_whiteout;
 pub use tree::{Applied, Devices, Form, Need, Options, Owners, Skipped, Tree};
 

@@ -9,8 +9,10 @@ use std::process::Command;
 use common::{choose, have, is_root, layer, listing, write_layout};
 use creel_image_lib::layout::Layout;
 use creel_image_lib::mount::{Error, MAX_LAYERS, Overlay, Writes};
-use creel_image_lib::store::{Blob, Layer, Places, Settings, Store};
+use creel_image_lib::store::{Blob, Kept, Layer, Places, Settings, Store};
 use creel_image_lib::unpack::{Devices, Expected, Form, Limits, Options, Owners, Tree, unpack_layer};
+use creel_sys::seccomp::Instruction;
+use rustix::io::Errno;
 
 const SCRATCH: &str = "CREEL_TEST_SCRATCH";
 
@@ -46,6 +48,23 @@ fn unpack_flat(layout: &Layout, to: &Path) {
     tree.finish().unwrap();
 }
 
+/// From here on this thread has a kernel before 6.5: fsconfig(2) takes any key, and what is made of them, the
+/// command FSCONFIG_CMD_CREATE, has EINVAL.
+fn refuse_what_is_gathered() {
+    const FSCONFIG: u32 = 431;
+    const CREATE: u32 = 6;
+    let load = |offset| Instruction { code: 0x20, jt: 0, jf: 0, k: offset };
+    let unless = |k, jf| Instruction { code: 0x15, jt: 0, jf, k };
+    let answer = |k| Instruction { code: 0x06, jt: 0, jf: 0, k };
+    // Offsets of seccomp_data: the number, and the lower half of the second argument.
+    let second = if cfg!(target_endian = "little") { 24 } else { 28 };
+    let refused = 0x0005_0000 | Errno::INVAL.raw_os_error().unsigned_abs();
+    let program =
+        [load(0), unless(FSCONFIG, 3), load(second), unless(CREATE, 1), answer(refused), answer(0x7fff_0000)];
+    rustix::thread::set_no_new_privs(true).unwrap();
+    creel_sys::seccomp::load(&program, 0).unwrap();
+}
+
 /// Runs in a mount namespace of its own; nothing when it is run as a test.
 #[test]
 fn child() {
@@ -66,7 +85,12 @@ fn child() {
     }
     let image = store.add_image(&chosen.digest, &chosen.bytes, &config_bytes).unwrap();
     assert_eq!(image.lowers.len(), chosen.manifest.layers.len() + 1, "the upper layer needs a patch");
-    let places = || Places { bundle: scratch.join("bundle"), state: scratch.join("state") };
+    let places = || Places {
+        bundle: scratch.join("bundle"),
+        state: scratch.join("state"),
+        pid_file: None,
+        kept: Kept::No,
+    };
     let container = store.make_container("c", &image, places()).unwrap();
     container.mount(Writes::Volatile).unwrap();
     let (mut shown, expected) = (listing(container.rootfs()), listing(&flat));
@@ -88,6 +112,15 @@ fn child() {
         Overlay { lowers: &lowers, upper: &upper, work: &work, user_xattrs: false, writes: Writes::Durable };
     std::fs::create_dir_all(container.rootfs()).unwrap();
     overlay.mount_by_page(container.rootfs()).unwrap();
+    assert_eq!(listing(container.rootfs()).len(), expected.len());
+    store.remove_container(&container).unwrap();
+    let container = store.make_container("older", &image, places()).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            refuse_what_is_gathered();
+            container.mount(Writes::Volatile).unwrap();
+        });
+    });
     assert_eq!(listing(container.rootfs()).len(), expected.len());
     store.remove_container(&container).unwrap();
     std::fs::write(scratch.join("mounted"), "").unwrap();

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use common::{choose, have, is_root, layer, write_layout};
 use creel_image_lib::layout::Layout;
+use creel_image_lib::root::Root;
 use creel_image_lib::runtime_config::{Run, runtime_config};
-use creel_image_lib::store::{Blob, Layer, Places, Settings, Store};
+use creel_image_lib::store::{Blob, Kept, Layer, Places, Settings, Store};
 use creel_image_lib::unpack::Limits;
 
 const SCRATCH: &str = "CREEL_TEST_SCRATCH";
@@ -32,7 +33,16 @@ fn child() {
     let image = store.add_image(&chosen.digest, &chosen.bytes, &config_bytes).unwrap();
     let id = format!("creel-image-{}", std::process::id());
     let container = store
-        .make_container(&id, &image, Places { bundle: scratch.join("bundle"), state: scratch.join("state") })
+        .make_container(
+            &id,
+            &image,
+            Places {
+                bundle: scratch.join("bundle"),
+                state: scratch.join("state"),
+                pid_file: None,
+                kept: Kept::No,
+            },
+        )
         .unwrap();
     let bundle = container.places().bundle.clone();
     std::fs::create_dir(&bundle).unwrap();
@@ -47,9 +57,8 @@ fn child() {
         cgroups_path: Some(format!("/{id}")),
         ..Run::default()
     };
-    let value =
-        runtime_config(&config, &run, &store.users(&image).unwrap(), container.rootfs().to_str().unwrap())
-            .unwrap();
+    let users = Root::open(container.rootfs()).unwrap().users().unwrap();
+    let value = runtime_config(&config, &run, &users, container.rootfs().to_str().unwrap()).unwrap();
     std::fs::write(bundle.join("config.json"), value.to_string()).unwrap();
     let state = scratch.join("state");
     let output = Command::new("runc")

@@ -7,7 +7,7 @@ use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
-use crate::hooks::{HookState, run_hooks};
+use crate::hooks::{HookState, run_hooks_before};
 use crate::idmapped;
 
 /// A cloned process that has not executed its program. Dropped, it is killed and reaped.
@@ -75,7 +75,7 @@ impl<'a> Child<'a> {
                 }
                 Some(Report::Hooks) => {
                     let state = HookState { pid: self.pid, ..state.clone() };
-                    run_hooks(hooks, &state, "creating", Some(&state.bundle))
+                    run_hooks_before(hooks, &state, "creating", Some(&state.bundle), Some(self.pidfd()))
                         .map_err(|e| Failed::said(e.why).at(e.at))?;
                     self.command(Order::Proceed)?;
                 }
@@ -88,9 +88,21 @@ impl<'a> Child<'a> {
                     self.command(Order::Proceed)?;
                 }
                 Some(Report::Failed(error)) => return Err(self.failed(error)),
-                Some(Report::Born(_)) => return Err(Failed::said("the child spoke out of turn")),
+                Some(Report::Born(_) | Report::Namespace(_)) => {
+                    return Err(Failed::said("the child spoke out of turn"));
+                }
                 None => return Err(self.died()),
             }
+        }
+    }
+
+    /// The user namespace of a child that does nothing but hold it.
+    pub(crate) fn namespace(&self) -> Result<OwnedFd, Failed> {
+        match self.next()? {
+            Some(Report::Namespace(file)) => Ok(file),
+            Some(Report::Failed(error)) => Err(self.failed(error)),
+            Some(_) => Err(Failed::said("the child spoke out of turn")),
+            None => Err(self.died()),
         }
     }
 
@@ -182,6 +194,7 @@ pub(crate) fn place_of(plan: &Plan, error: &StepError) -> Option<String> {
         Phase::StartContainer => init.start_container.get(i).map(|h| h.at.clone()),
         Phase::Console => Some(".process.terminal".into()),
         Phase::OomScoreAdj
+        | Phase::Labels
         | Phase::Attributes
         | Phase::Credentials
         | Phase::Cwd
@@ -204,6 +217,9 @@ fn own_place(error: &StepError) -> Option<String> {
         Phase::Attributes => return crate::attributes::PLACES.get(error.index).map(|at| (*at).into()),
         Phase::OomScoreAdj => ".process.oomScoreAdj",
         Phase::Cwd => ".process.cwd",
+        Phase::Enter if error.index == 4 => ".process.selinuxLabel",
+        Phase::Labels if error.index == 0 => ".process.selinuxLabel",
+        Phase::Labels => ".process.apparmorProfile",
         Phase::Seccomp => ".linux.seccomp",
         Phase::Credentials => match error.index {
             0 => ".process.user",
@@ -235,9 +251,16 @@ fn own_place(error: &StepError) -> Option<String> {
 
 fn hint(error: &StepError) -> Option<&'static str> {
     const EPERM: i32 = 1;
+    const ENOENT: i32 = 2;
     const EACCES: i32 = 13;
+    const EINVAL: i32 = 22;
     match (error.phase, error.errno) {
         (Phase::Rlimits, EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
+        (Phase::Labels, ENOENT) if error.index == 1 => Some("the profile is not loaded"),
+        (Phase::Labels, EACCES) if error.index == 1 => {
+            Some("the profile that the runtime itself has does not allow the change")
+        }
+        (Phase::Labels, EINVAL) if error.index == 0 => Some("the policy has no such context"),
         (Phase::OomScoreAdj, EACCES) => Some("lowering it needs CAP_SYS_RESOURCE"),
         (Phase::Credentials, EPERM) if error.index == 1 => {
             Some("the runtime itself lacks one of these capabilities")

@@ -48,6 +48,8 @@ pub enum Report {
     Network,
     /// A detached tree of init's, the source of that mount: give it its id map.
     Tree(usize, OwnedFd),
+    /// The child's user namespace.
+    Namespace(OwnedFd),
     /// Mounts are made, the root is not switched: run the hooks.
     Hooks,
     /// The terminal's master.
@@ -103,7 +105,7 @@ impl Channel {
             }
             Report::Network => message.push(b'D'),
             Report::Hooks => message.push(b'H'),
-            Report::Console(_) | Report::Tree(..) => return Err(Errno::INVAL),
+            Report::Console(_) | Report::Tree(..) | Report::Namespace(_) => return Err(Errno::INVAL),
             Report::Notify(fd) => {
                 message.push(b'N');
                 message.extend(fd.to_ne_bytes());
@@ -131,6 +133,11 @@ impl Channel {
         let mut message = vec![b'T'];
         message.extend((mount as u32).to_ne_bytes());
         send_fd(self.0.as_fd(), &message, tree)
+    }
+
+    /// Child: sends its user namespace.
+    pub fn send_namespace(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        send_fd(self.0.as_fd(), b"U", file)
     }
 
     /// Child: the next order; EPIPE when the host is gone.
@@ -218,6 +225,7 @@ fn decode(message: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         b'H' => Some(Report::Hooks),
         b'C' => Some(Report::Console(fd?)),
         b'T' => Some(Report::Tree(usize::try_from(number(1)?).ok()?, fd?)),
+        b'U' => Some(Report::Namespace(fd?)),
         b'N' => Some(Report::Notify(number(1)?)),
         b'R' => Some(Report::Ready),
         b'F' => Some(Report::Failed(StepError {

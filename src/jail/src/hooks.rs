@@ -156,11 +156,23 @@ pub fn run_hooks(
     status: &str,
     cwd: Option<&Path>,
 ) -> Result<(), HookFailed> {
+    run_hooks_before(hooks, state, status, cwd, None)
+}
+
+/// The same for hooks that `init`, a pidfd, waits for: its death ends them, so that `delete --force` does
+/// not wait for one that hangs.
+pub fn run_hooks_before(
+    hooks: &[HookStep],
+    state: &HookState,
+    status: &str,
+    cwd: Option<&Path>,
+    init: Option<BorrowedFd<'_>>,
+) -> Result<(), HookFailed> {
     for (index, step) in hooks.iter().enumerate() {
         // Before createRuntime there were only prestart hooks, which come after `create` (config.md,
         // Prestart) and before the program.
         let status = if step.at.starts_with(".hooks.prestart") { "created" } else { status };
-        run_hook(&step.hook, state, status, cwd).map_err(|why| HookFailed {
+        run_hook(&step.hook, state, status, cwd, init).map_err(|why| HookFailed {
             index,
             at: step.at.clone(),
             why: format!("error running {}: {why}", name_of(&step.at)),
@@ -178,7 +190,13 @@ fn name_of(at: &str) -> String {
     }
 }
 
-fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) -> Result<(), String> {
+fn run_hook(
+    hook: &Hook,
+    state: &HookState,
+    status: &str,
+    cwd: Option<&Path>,
+    init: Option<BorrowedFd<'_>>,
+) -> Result<(), String> {
     let name = &hook.path;
     let state_json = state_file(&state.json(status)).map_err(|e| format!("{name:?}: state: {e}"))?;
     let mut command = Command::new(name);
@@ -199,16 +217,21 @@ fn run_hook(hook: &Hook, state: &HookState, status: &str, cwd: Option<&Path>) ->
     // A foreground `run` holds signals back for the container: they are not held back from hooks.
     creel_sys::process::unblock_signals(&mut command);
     let mut child = command.spawn().map_err(|e| format!("{name:?}: {}", words(&e)))?;
-    let deadline = hook.timeout.and_then(|s| u64::try_from(s).ok()).map(|s| started + Duration::from_secs(s));
-    let (output, ended) = collect(&mut child, deadline).map_err(|e| format!("{name:?}: {e}"))?;
+    // One that is beyond all clocks is none.
+    let deadline = hook
+        .timeout
+        .and_then(|s| u64::try_from(s).ok())
+        .and_then(|s| started.checked_add(Duration::from_secs(s)));
+    let (output, end) = collect(&mut child, deadline, init).map_err(|e| format!("{name:?}: {e}"))?;
     let said = match output.trim() {
         "" => String::new(),
         text => format!(", output: {}", text.replace('\n', " | ")),
     };
-    match ended {
-        None => Err(format!("{name:?} exceeded its timeout of {} s{said}", hook.timeout.unwrap_or(0))),
-        Some(status) if status.success() => Ok(()),
-        Some(status) => Err(match status.signal() {
+    match end {
+        End::Late => Err(format!("{name:?} exceeded its timeout of {} s{said}", hook.timeout.unwrap_or(0))),
+        End::InVain => Err(format!("{name:?} was ended, since the container's init is gone{said}")),
+        End::Itself(status) if status.success() => Ok(()),
+        End::Itself(status) => Err(match status.signal() {
             Some(signal) => format!("{name:?} was killed by signal {signal}{}{said}", signal_words(signal)),
             None => format!("{name:?} exited with status {}{said}", status.code().unwrap_or(-1)),
         }),
@@ -243,24 +266,38 @@ fn state_file(json: &str) -> std::io::Result<std::fs::File> {
     Ok(file)
 }
 
-/// Reads the hook's output until it ends or the deadline passes, then reaps it. None: killed.
-fn collect(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(String, Option<ExitStatus>)> {
+/// How a hook ended.
+enum End {
+    Itself(ExitStatus),
+    /// Killed at its deadline.
+    Late,
+    /// Killed because init died.
+    InVain,
+}
+
+/// Reads the hook's output until it ends, the deadline passes or init dies, then reaps it.
+fn collect(
+    child: &mut Child,
+    deadline: Option<Instant>,
+    init: Option<BorrowedFd<'_>>,
+) -> std::io::Result<(String, End)> {
     let pid = Pid::from_raw(child.id().cast_signed()).ok_or(std::io::ErrorKind::NotFound)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
     let mut streams: Vec<OwnedFd> = Vec::new();
     streams.extend(child.stdout.take().map(OwnedFd::from));
     streams.extend(child.stderr.take().map(OwnedFd::from));
     let mut output = Vec::new();
-    let ended = loop {
+    let killed = loop {
         let wait = match deadline {
             Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
                 Some(left) => Some(left),
-                None => break false,
+                None => break Some(End::Late),
             },
             None => None,
         };
         let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(&pidfd, PollFlags::IN)];
         fds.extend(streams.iter().map(|s| PollFd::new(s, PollFlags::IN)));
+        fds.extend(init.map(|init| PollFd::from_borrowed_fd(init, PollFlags::IN)));
         let timeout = wait.and_then(|w| Timespec::try_from(w).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Err(rustix::io::Errno::INTR) => continue,
@@ -274,10 +311,13 @@ fn collect(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(Str
         });
         // The hook's end counts, not that of what it left running with its output open.
         if ready[0] {
-            break true;
+            break None;
+        }
+        if init.is_some() && ready.last() == Some(&true) {
+            break Some(End::InVain);
         }
     };
-    if !ended {
+    if killed.is_some() {
         child.kill()?;
     }
     let status = child.wait()?;
@@ -285,7 +325,7 @@ fn collect(child: &mut Child, deadline: Option<Instant>) -> std::io::Result<(Str
         creel_sys::best_effort(rustix::io::ioctl_fionbio(stream, true));
         while read_some(stream, &mut output) {}
     }
-    Ok((String::from_utf8_lossy(&output).into_owned(), ended.then_some(status)))
+    Ok((String::from_utf8_lossy(&output).into_owned(), killed.unwrap_or(End::Itself(status))))
 }
 
 /// False at the end of the stream.
@@ -360,6 +400,22 @@ mod tests {
     fn a_hook_past_its_timeout_is_killed() {
         let failed = run_hooks(&[shell("exec sleep 600", Some(1))], &state(), "created", None).unwrap_err();
         assert!(failed.why.contains("exceeded its timeout of 1 s"), "{}", failed.why);
+    }
+
+    #[test]
+    fn a_timeout_may_be_longer_than_the_clock_goes() {
+        run_hooks(&[shell("exit 0", Some(i64::MAX))], &state(), "creating", None).unwrap();
+    }
+
+    #[test]
+    fn a_hook_that_a_dead_init_waits_for_is_killed() {
+        let mut dead = Command::new("/bin/true").spawn().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&dead), PidfdFlags::empty()).unwrap();
+        dead.wait().unwrap();
+        let hooks = [shell("exec sleep 600", None)];
+        let failed =
+            run_hooks_before(&hooks, &state(), "creating", None, Some(pidfd.as_fd())).unwrap_err().why;
+        assert!(failed.contains("was ended, since the container's init is gone"), "{failed}");
     }
 
     #[test]

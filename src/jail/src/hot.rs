@@ -10,7 +10,8 @@
 //! kernel's number for it. A link that changes meanwhile can only lead elsewhere in the container.
 //! The child is in the host's pid namespace: the container cannot see it.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
 use creel_plan::options::attr;
@@ -26,9 +27,10 @@ use crate::child::Child;
 use crate::conversation::{self, Report};
 use crate::error::{Failed, Process, Step, StepError};
 use crate::hooks::HookState;
-use crate::init::{InitResources, PROC_SUPER_MAGIC, attach_mount, attrs_of, become_root, new_filesystem};
+use crate::init::{InitResources, attach_mount, attrs_of, become_root, new_filesystem};
+use crate::procfs::{HostProc, PROC_SUPER_MAGIC};
 use crate::rooted::Root;
-use crate::spawn::{leave, open_sources};
+use crate::spawn::{close_to_tracers, leave, open_sources};
 
 /// STATX_MNT_ID_UNIQUE: Linux 6.8. An older kernel's number may be used again.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -111,30 +113,33 @@ pub fn add_mounts(target: Target<'_>, plan: &mut Plan) -> Result<Vec<MountId>, F
     read_ids(&read, plan.init.mounts.len())
 }
 
-/// Removes mounts that [`add_mounts`] made, by their numbers; `places` are where they are now.
-pub fn remove_mounts(target: Target<'_>, places: &[(String, MountId)]) -> Result<(), Failed> {
+/// Removes mounts that [`add_mounts`] made, by their numbers. One that the container has unmounted itself is
+/// not missed. They are looked for from the root of the mount namespace, which need not be init's.
+pub fn remove_mounts(target: Target<'_>, ids: &[MountId]) -> Result<(), Failed> {
     let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| Failed::host("open(/dev/null)", errno))?;
     inside(target, None, &mut InitResources::default(), &null, &mut |root, _, proc| {
+        let mountinfo = mountinfo(proc).step(Phase::Mounts, 0, || "read(/proc/self/mountinfo)".into())?;
         // All are found before the first is removed.
-        let mut found = Vec::with_capacity(places.len());
-        for (i, (path, id)) in places.iter().enumerate() {
-            let handle = root.resolve(path).step(Phase::Mounts, i, || format!("open({path:?})"))?;
+        let mut found = Vec::with_capacity(ids.len());
+        for (i, id) in ids.iter().enumerate() {
+            let Some(path) = place_of(&mountinfo, id.id) else { continue };
+            let handle = root.resolve(&path).step(Phase::Mounts, i, || format!("open({path:?})"))?;
             if MountId::of(handle.as_fd()) != Ok(*id) {
                 let why = format!("the mount that was added is not at {path:?}, or is covered");
                 return Err(StepError::new(Phase::Mounts, i, why));
             }
-            found.push(handle);
+            found.push((path, handle));
         }
-        for (i, handle) in found.iter().enumerate().rev() {
-            detach(handle.as_fd(), proc).step(Phase::Mounts, i, || format!("umount2({:?})", places[i].0))?;
+        for (i, (path, handle)) in found.iter().enumerate().rev() {
+            detach(handle.as_fd(), proc).step(Phase::Mounts, i, || format!("umount2({path:?})"))?;
         }
         Ok(())
     })
 }
 
 /// Work for the child: the container's root, what the host opened, and the host's procfs.
-type Work<'w> = dyn FnMut(&Root, &mut InitResources, BorrowedFd<'_>) -> Result<(), StepError> + 'w;
+type Work<'w> = dyn FnMut(&Root, &mut InitResources, &HostProc) -> Result<(), StepError> + 'w;
 
 /// Runs `work` in a child in the container's mount namespace. `also` stays open there.
 fn inside(
@@ -146,8 +151,8 @@ fn inside(
 ) -> Result<(), Failed> {
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
-    let proc = rustix::fs::open("/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failed::host("open(/proc)", errno))?;
+    let proc = HostProc::open()?;
+    close_to_tracers()?;
     let alone = SingleThreaded::witness();
     let forked = clone3(0, None, &alone).map_err(|errno| Failed::host("clone3", errno))?;
     let (pid, pidfd) = match forked {
@@ -157,7 +162,7 @@ fn inside(
             let done = resources
                 .close_the_rest(0, &child_end, &kept)
                 .and_then(|()| enter(target, &alone))
-                .and_then(|root| work(&root, resources, proc.as_fd()))
+                .and_then(|root| work(&root, resources, &proc))
                 .and_then(|()| {
                     child_end.report(&Report::Ready).step(Phase::Conversation, 0, || "report".into())
                 });
@@ -227,7 +232,7 @@ fn attach_all(
                 let flags = step.attr.map_or(0, |a| a.set) | readonly;
                 (new_filesystem(i, "tmpfs", source, &parameters, flags)?, target)
             }
-            (MountSource::Bind { .. } | MountSource::Cgroup | MountSource::Remount { .. }, _) => {
+            (MountSource::Bind { .. } | MountSource::Cgroup { .. } | MountSource::Remount { .. }, _) => {
                 return Err(StepError::new(Phase::Mounts, i, "not opened"));
             }
         };
@@ -278,9 +283,8 @@ fn with_mode(parameters: &[Parameter], covered: Option<BorrowedFd<'_>>) -> Resul
 
 /// Detaches the mount behind a handle, be it a directory's or a file's, wherever it is by now. The
 /// host's procfs gives it a path.
-fn detach(mount: BorrowedFd<'_>, proc: BorrowedFd<'_>) -> Result<(), Errno> {
-    rustix::process::fchdir(proc)?;
-    unmount(format!("self/fd/{}", mount.as_raw_fd()), UnmountFlags::DETACH)
+fn detach(mount: BorrowedFd<'_>, proc: &HostProc) -> Result<(), Errno> {
+    proc.with_path_of(mount, "", |path| unmount(path, UnmountFlags::DETACH))
 }
 
 fn tell(made: &[OwnedFd], pipe: &OwnedFd) -> Result<(), StepError> {
@@ -308,4 +312,46 @@ fn read_ids(pipe: &OwnedFd, count: usize) -> Result<Vec<MountId>, Failed> {
         ids.push(MountId { id: number(id), unique: number(unique) });
     }
     Ok(ids)
+}
+
+/// The mounts of this process's namespace, by the host's procfs.
+fn mountinfo(proc: &HostProc) -> Result<String, Errno> {
+    let file = rustix::fs::openat(proc, "self/mountinfo", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut bytes = Vec::new();
+    std::fs::File::from(file)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Mount point of a mount by its number (proc_pid_mountinfo(5)).
+fn place_of(mountinfo: &str, id: u64) -> Option<String> {
+    let line = mountinfo.lines().find(|line| line.split(' ').next() == Some(id.to_string().as_str()))?;
+    line.split(' ').nth(4).map(unescape)
+}
+
+/// Undoes the octal escapes of mountinfo.
+fn unescape(field: &str) -> String {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let code = tail.get(..3).and_then(|d| std::str::from_utf8(d).ok());
+        let code = code.and_then(|d| u8::from_str_radix(d, 8).ok()).filter(|_| *first == b'\\');
+        out.push(code.unwrap_or(*first));
+        rest = &tail[code.map_or(0, |_| 3)..];
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_is_found_by_its_number() {
+        let text = "36 35 98:0 / / rw - ext4 x rw\n136 36 0:50 / /mnt\\0402/a\\134b rw - tmpfs t rw\n";
+        assert_eq!(place_of(text, 36).as_deref(), Some("/"));
+        assert_eq!(place_of(text, 136).as_deref(), Some("/mnt 2/a\\b"));
+        assert_eq!(place_of(text, 3), None);
+    }
 }

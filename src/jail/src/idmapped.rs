@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{IdmapStep, MountIds, MountSource, MountStep};
+use creel_plan::steps::{IdmapStep, MountIds, MountSource, MountStep, Phase};
 use creel_sys::Errno;
 use creel_sys::mount::{IDMAP, MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
@@ -16,8 +16,9 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::child::Child;
 use crate::conversation;
-use crate::error::{Failed, Process};
+use crate::error::{Failed, Process, Step};
 use crate::idmap;
+use crate::spawn::{close_to_tracers, leave};
 
 /// User namespaces of the mounts of one container. Equal maps share one.
 #[derive(Debug, Default)]
@@ -103,12 +104,17 @@ fn make(ids: &MountIds) -> Result<OwnedFd, Failed> {
     };
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
+    close_to_tracers()?;
     let forked = clone3(NamespaceKind::User.clone_flag(), None, &SingleThreaded::witness())
         .map_err(|errno| Failed::host("clone3(CLONE_NEWUSER)", errno))?;
     let (pid, pidfd) = match forked {
         Forked::Child => {
-            // An end of file, so that it does not outlive a host that is killed.
             drop(host_end);
+            let sent = own_namespace().and_then(|file| child_end.send_namespace(file.as_fd()));
+            if let Err(error) = sent.step(Phase::Enter, 0, || "open(/proc/self/ns/user)".into()) {
+                leave(Process::Host, &error, &child_end, None);
+            }
+            // An end of file, so that it does not outlive a host that is killed.
             creel_sys::best_effort(child_end.order());
             creel_sys::process::exit(0)
         }
@@ -116,11 +122,15 @@ fn make(ids: &MountIds) -> Result<OwnedFd, Failed> {
     };
     drop(child_end);
     // Killed and reaped at the end of this function: the file keeps the namespace.
-    let _child = Child::new(Process::Host, pid, pidfd, host_end, None);
+    let child = Child::new(Process::Host, pid, pidfd, host_end, None);
     idmap::write_maps(pid, uids, gids, of)?;
-    let path = format!("/proc/{pid}/ns/user");
-    rustix::fs::open(path.as_str(), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| Failed::host(format!("open({path})"), errno))
+    child.namespace()
+}
+
+/// To the process itself it is open whatever the process may do with others, while the host would have to
+/// have CAP_SYS_PTRACE for the file of a child that is closed to tracers.
+fn own_namespace() -> Result<OwnedFd, Errno> {
+    rustix::fs::open("/proc/self/ns/user", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn hint(errno: Errno) -> Option<&'static str> {

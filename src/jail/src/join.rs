@@ -12,7 +12,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Affinity, Console, OldGroups, Phase, ProcessPlan};
+use creel_plan::steps::{Affinity, Console, Keyring, OldGroups, Phase, ProcessPlan};
+use creel_sys::Errno;
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
 use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
@@ -21,9 +22,11 @@ use crate::child::{Child, own_failure};
 use crate::conversation::{self, Channel, Report};
 use crate::error::{Failed, Process, Step, StepError};
 use crate::init::{self, InitResources, join_cgroup, talk};
+use crate::labels::{are_written, join_labelled_keyring};
 use crate::process::Program;
+use crate::procfs::HostProc;
 use crate::rooted::Root;
-use crate::spawn::{Attach, clone_into, leave, meet, place, wait_for_cgroup};
+use crate::spawn::{Attach, clone_into, close_to_tracers, leave, meet, place, wait_for_cgroup};
 
 /// Everything to do for `exec`.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub struct JoinPlan {
     /// Which groups of the caller are left in a user namespace.
     pub groups: OldGroups,
     /// Session keyring to join.
-    pub keyring: Option<String>,
+    pub keyring: Option<Keyring>,
     /// CLONE_NEW* flags of the namespaces that the container has of its own.
     pub namespaces: u64,
     /// Root directory, for a container without a mount namespace.
@@ -57,25 +60,36 @@ pub struct JoinSetup<'a> {
     pub init: BorrowedFd<'a>,
     /// cgroup, filter; the rest is unused.
     pub resources: InitResources,
-    /// cgroup v2 directory that the process is born into.
-    pub cgroup: Option<BorrowedFd<'a>>,
+    /// cgroup v2 directories: the process is born into the first one that takes it.
+    pub cgroups: &'a [BorrowedFd<'a>],
     /// Puts it there when the kernel does not let this process.
     pub attach: Option<Attach<'a>>,
 }
 
 /// Clones the process.
 pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
-    let JoinSetup { plan, init, resources, cgroup, attach } = setup;
+    let JoinSetup { plan, init, mut resources, cgroups, attach } = setup;
+    if plan.oom_score_adj.is_some() || are_written(&plan.process.labels, plan.keyring.as_ref()) {
+        resources.proc = Some(HostProc::open()?);
+    }
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let user = plan.namespaces & NamespaceKind::User.clone_flag() != 0;
+    close_to_tracers()?;
     let for_children = plan.namespaces & (NamespaceKind::Pid.clone_flag() | NamespaceKind::Time.clone_flag());
     if !user && for_children != 0 {
         setns(init, for_children, &alone).map_err(|errno| Failed::host("setns(pid namespace)", errno))?;
     }
-    let (forked, outside) = clone_into(0, cgroup, attach, &alone).map_err(|errno| match cgroup {
-        // EBUSY: a domain controller was turned on in it (cgroups(7), "no internal processes").
+    let mut cloned = clone_into(0, cgroups.first().copied(), attach, &alone);
+    for other in cgroups.iter().skip(1) {
+        // EBUSY: a domain controller was turned on in the one before (cgroups(7), "no internal
+        // processes"). EOPNOTSUPP: there are threaded cgroups below it.
+        if matches!(cloned, Err(Errno::BUSY | Errno::OPNOTSUPP)) {
+            cloned = clone_into(0, Some(*other), attach, &alone);
+        }
+    }
+    let (forked, outside) = cloned.map_err(|errno| match cgroups.first() {
         Some(_) => Failed::host("adding pid of the process to cgroups: clone3(CLONE_INTO_CGROUP)", errno),
         None => Failed::host("clone3", errno),
     })?;
@@ -86,7 +100,7 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
             let closed = resources.close_the_rest(preserved, &child_end, &[init]);
             let error = match closed.and_then(|()| wait_for_cgroup(outside, &child_end)) {
                 Err(error) => error,
-                Ok(()) => child(plan, init, &resources, user, &child_end, &alone),
+                Ok(()) => child(plan, init, &mut resources, user, &child_end, &alone),
             };
             leave(Process::Exec, &error, &child_end, None)
         }
@@ -113,7 +127,7 @@ pub fn spawn(setup: JoinSetup<'_>) -> Result<Child<'static>, Failed> {
 fn child(
     plan: &JoinPlan,
     init: BorrowedFd<'_>,
-    resources: &InitResources,
+    resources: &mut InitResources,
     user: bool,
     channel: &Channel,
     alone: &SingleThreaded,
@@ -127,15 +141,16 @@ fn child(
 fn prepare(
     plan: &JoinPlan,
     init: BorrowedFd<'_>,
-    resources: &InitResources,
+    resources: &mut InitResources,
     user: bool,
     channel: &Channel,
     alone: &SingleThreaded,
 ) -> Result<Program, StepError> {
     join_cgroup(&resources.cgroup_tasks)?;
+    resources.cgroup_tasks.clear();
     bind_to_cpus(plan.affinity.as_ref())?;
     if let Some(score) = plan.oom_score_adj {
-        init::write_oom_score_adj(score)?;
+        init::write_oom_score_adj(score, resources)?;
     }
     // From the moment it is in the container's namespaces, and until execve, the process must not be
     // open to those who may ptrace there (CVE-2016-9962).
@@ -159,8 +174,8 @@ fn prepare(
         }
     }
     rustix::process::setsid().step(Phase::Enter, 0, || "setsid()".into())?;
-    if let Some(name) = &plan.keyring {
-        init::join_keyring(name)?;
+    if let Some(keyring) = &plan.keyring {
+        join_labelled_keyring(keyring, resources)?;
     }
     if let Some(root) = &plan.chroot {
         rustix::process::chroot(root.as_path()).step(Phase::Root, 0, || format!("chroot({root:?})"))?;

@@ -41,10 +41,30 @@ pub fn move_all(pid: i32, devices: &[NetDeviceStep]) -> Result<(), Failed> {
             .map_err(|errno| fail(&format!("open({path})"), errno))
     };
     let (own, theirs) = (open("/proc/self/ns/net".into())?, open(format!("/proc/{pid}/ns/net"))?);
+    let same = |(a, b): (rustix::fs::Stat, rustix::fs::Stat)| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+    let stat = |file| rustix::fs::fstat(file).map_err(|errno| fail("fstat(network namespace)", errno));
+    if same((stat(&own)?, stat(&theirs)?)) {
+        return Err(
+            Failed::said("the container's network namespace is the runtime's").at(".linux.netDevices")
+        );
+    }
     let outside = Socket::open().map_err(|errno| fail("socket(AF_NETLINK)", errno))?;
     let inside =
         socket_in(&theirs, &own).map_err(|errno| fail("socket(AF_NETLINK) in the container", errno))?;
-    devices.iter().try_for_each(|device| move_one(device, &outside, &inside, &theirs))
+    let between = Between { outside, own, inside, theirs };
+    let mut moved = Vec::with_capacity(devices.len());
+    for device in devices {
+        let result = between.look_up(device).and_then(|one| {
+            moved.push(one);
+            moved.last().map_or(Ok(()), |one| between.move_in(one))
+        });
+        if let Err(failed) = result {
+            // The namespace may be somebody else's, and outlive this container.
+            moved.iter().rev().for_each(|one| between.move_back(one));
+            return Err(failed);
+        }
+    }
+    Ok(())
 }
 
 /// A socket belongs to the network namespace that its maker is in.
@@ -56,35 +76,93 @@ fn socket_in(namespace: &OwnedFd, own: &OwnedFd) -> Result<Socket, Errno> {
     socket
 }
 
-fn move_one(
-    step: &NetDeviceStep,
-    outside: &Socket,
-    inside: &Socket,
-    namespace: &OwnedFd,
-) -> Result<(), Failed> {
-    let NetDeviceStep { at, name, new_name } = step;
-    let fail = |call: String, errno| Failed::host(call, errno).at(at);
-    let index = index_of(outside, name)
-        .map_err(|errno| fail(format!("link not found for interface {name} on runtime namespace"), errno))?;
-    // Before the device goes down, which drops IPv6 addresses.
-    let addresses =
-        addresses_of(outside, index).map_err(|errno| fail(format!("RTM_GETADDR({name})"), errno))?;
-    set_up(outside, index, false).map_err(|errno| fail(format!("RTM_NEWLINK({name}, down)"), errno))?;
+/// Both ends of a move: the runtime's network namespace and the container's.
+struct Between {
+    outside: Socket,
+    own: OwnedFd,
+    inside: Socket,
+    theirs: OwnedFd,
+}
+
+/// A device that is to move, as it was.
+struct Device<'p> {
+    step: &'p NetDeviceStep,
+    index: u32,
+    was_up: bool,
+    addresses: Vec<Message>,
+}
+
+impl Between {
+    fn look_up<'p>(&self, step: &'p NetDeviceStep) -> Result<Device<'p>, Failed> {
+        let NetDeviceStep { at, name, new_name } = step;
+        let fail = |call: String, errno| Failed::host(call, errno).at(at);
+        let (index, flags) = link_of(&self.outside, name).map_err(|errno| {
+            fail(format!("link not found for interface {name} on runtime namespace"), errno)
+        })?;
+        // The kernel would move it first, and then fail to rename it.
+        let taken = match link_of(&self.inside, new_name) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NODEV) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        taken.map_err(|errno| fail(move_call(step), errno))?;
+        // Before the device goes down, which drops IPv6 addresses.
+        let addresses = addresses_of(&self.outside, index)
+            .map_err(|errno| fail(format!("RTM_GETADDR({name})"), errno))?;
+        Ok(Device { step, index, was_up: flags & IFF_UP != 0, addresses })
+    }
+
+    fn move_in(&self, device: &Device<'_>) -> Result<(), Failed> {
+        let Device { step, index, addresses, .. } = device;
+        let NetDeviceStep { at, name, new_name } = step;
+        let fail = |call: String, errno| Failed::host(call, errno).at(at);
+        set_up(&self.outside, *index, false)
+            .map_err(|errno| fail(format!("RTM_NEWLINK({name}, down)"), errno))?;
+        move_to(&self.outside, *index, new_name, &self.theirs)
+            .map_err(|errno| fail(move_call(step), errno))?;
+        let (index, _) = link_of(&self.inside, new_name)
+            .map_err(|errno| fail(format!("RTM_GETLINK({new_name}) in the container"), errno))?;
+        for address in addresses {
+            let (family, prefix) = (address.body.first(), address.body.get(1));
+            let call = || format!("RTM_NEWADDR({new_name}, family {family:?}, prefix {prefix:?})");
+            self.inside.ask(address_request(address, index)).map_err(|errno| fail(call(), errno))?;
+        }
+        set_up(&self.inside, index, true)
+            .map_err(|errno| fail(format!("RTM_NEWLINK({new_name}, up)"), errno))
+            .map(drop)
+    }
+
+    /// Makes it what it was, as far as that goes, wherever the move has ended.
+    fn move_back(&self, device: &Device<'_>) {
+        let NetDeviceStep { name, new_name, .. } = device.step;
+        if link_of(&self.outside, name).is_err() {
+            if let Ok((index, _)) = link_of(&self.inside, new_name) {
+                creel_sys::best_effort(set_up(&self.inside, index, false));
+                creel_sys::best_effort(move_to(&self.inside, index, name, &self.own));
+            }
+        }
+        let Ok((index, _)) = link_of(&self.outside, name) else { return };
+        for address in &device.addresses {
+            // Those that it still has are refused.
+            creel_sys::best_effort(self.outside.ask(address_request(address, index)));
+        }
+        if device.was_up {
+            creel_sys::best_effort(set_up(&self.outside, index, true));
+        }
+    }
+}
+
+fn move_call(NetDeviceStep { name, new_name, .. }: &NetDeviceStep) -> String {
+    format!("move network device {name} to the container as {new_name}")
+}
+
+/// Changes namespace and name.
+fn move_to(socket: &Socket, index: u32, name: &str, namespace: &OwnedFd) -> Result<(), Errno> {
     let fd = namespace.as_raw_fd().cast_unsigned().to_ne_bytes();
     let request = Request::new(RTM_NEWLINK, ACK, &link_message(index, 0, 0))
-        .attribute(IFLA_IFNAME, &with_null(new_name))
+        .attribute(IFLA_IFNAME, &with_null(name))
         .attribute(IFLA_NET_NS_FD, &fd);
-    outside
-        .ask(request)
-        .map_err(|errno| fail(format!("move network device {name} to the container as {new_name}"), errno))?;
-    let index = index_of(inside, new_name)
-        .map_err(|errno| fail(format!("RTM_GETLINK({new_name}) in the container"), errno))?;
-    for address in addresses {
-        let (family, prefix) = (address.body.first(), address.body.get(1));
-        let call = || format!("RTM_NEWADDR({new_name}, family {family:?}, prefix {prefix:?})");
-        inside.ask(address_request(&address, index)).map_err(|errno| fail(call(), errno))?;
-    }
-    set_up(inside, index, true).map_err(|errno| fail(format!("RTM_NEWLINK({new_name}, up)"), errno)).map(drop)
+    socket.ask(request).map(drop)
 }
 
 /// struct ifinfomsg: family, padding, type, index, flags, change.
@@ -100,12 +178,13 @@ fn with_null(name: &str) -> Vec<u8> {
     [name.as_bytes(), b"\0"].concat()
 }
 
-fn index_of(socket: &Socket, name: &str) -> Result<u32, Errno> {
+/// Index and flags (IFF_*).
+fn link_of(socket: &Socket, name: &str) -> Result<(u32, u32), Errno> {
     let request =
         Request::new(RTM_GETLINK, 0, &link_message(0, 0, 0)).attribute(IFLA_IFNAME, &with_null(name));
     let answers = socket.ask(request)?;
     let link = answers.iter().find(|message| message.kind == RTM_NEWLINK).ok_or(Errno::NODEV)?;
-    u32_at(&link.body, 4).ok_or(Errno::PROTO)
+    u32_at(&link.body, 4).zip(u32_at(&link.body, 8)).ok_or(Errno::PROTO)
 }
 
 fn set_up(socket: &Socket, index: u32, up: bool) -> Result<Vec<Message>, Errno> {

@@ -119,10 +119,10 @@ fn own_stdio(uid: u32) {
 /// Unix98 pty slaves have majors 136 to 143 (devices.txt). Only the container's own console can
 /// satisfy [`own_stdio`]'s "not a name outside": the caller's terminal belongs to another devpts.
 fn is_pts(stat: &rustix::fs::Stat) -> bool {
-    let container = rustix::fs::stat("/dev/pts").map(|s| s.st_dev);
+    let container = || rustix::fs::stat("/dev/pts").map(|s| s.st_dev);
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && (136..=143).contains(&rustix::fs::major(stat.st_rdev))
-        && container.is_ok_and(|dev| dev == stat.st_dev)
+        && container().is_ok_and(|dev| dev == stat.st_dev)
 }
 
 /// Removes from the bounding set what is not in `keep`, up to the kernel's last capability.

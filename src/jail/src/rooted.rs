@@ -88,7 +88,7 @@ impl Root {
     /// The same, telling whether it was made.
     pub fn directory_or_new(&self, path: &str) -> Result<(OwnedFd, bool)> {
         match self.resolve(path) {
-            Err(Errno::NOENT) => self.make(path, Leaf::Directory).map(|dir| (dir, true)),
+            Err(Errno::NOENT) => self.make_last(path).map(|dir| (dir, true)),
             other => other.map(|dir| (dir, false)),
         }
     }
@@ -104,6 +104,18 @@ impl Root {
     /// Handle of what exists at `path`, of the link itself where its last component is one.
     pub fn unfollowed(&self, path: &str) -> Result<OwnedFd> {
         self.open(path, OFlags::PATH | OFlags::NOFOLLOW, ResolveFlags::empty())
+    }
+
+    /// Makes a directory whose parent is there, the usual case: `/dev/pts` in a new `/dev`.
+    fn make_last(&self, path: &str) -> Result<OwnedFd> {
+        let (parent, name) = relative(path).rsplit_once('/').unwrap_or((".", relative(path)));
+        if let (Ok(parent), false) = (self.resolve(parent), ["", ".", ".."].contains(&name)) {
+            // A dangling link of that name is in the way (EEXIST), and its target to be made.
+            if mkdirat(&parent, name, Mode::from_raw_mode(0o755)).is_ok() {
+                return open_component(parent.as_fd(), &OsString::from(name));
+            }
+        }
+        self.make(path, Leaf::Directory)
     }
 
     /// Makes `path` and every missing directory on the way, following links inside the root, dangling ones

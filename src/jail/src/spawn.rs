@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use creel_plan::names::NamespaceKind;
 use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink, StageUser};
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{DumpableBehavior, Pid, PidfdFlags, pidfd_open};
 
 use crate::child::{Child, own_failure, place_of};
 use crate::conversation::{self, Channel, Order, Report};
@@ -14,6 +15,8 @@ use crate::error::{Failed, Process, StepError};
 use crate::hooks::HookState;
 use crate::idmapped::UserNamespaces;
 use crate::init::{self, Gate, InitResources, held_link, open_bind_source};
+use crate::labels::are_written;
+use crate::procfs::HostProc;
 use crate::{idmap, stage};
 
 /// What a birth needs beside the plan.
@@ -39,6 +42,22 @@ impl std::fmt::Debug for Attach<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Attach")
     }
+}
+
+/// Closes root's process, and so what it clones, to whoever may not ptrace(2) in the user namespace that
+/// creel was executed in. A child in a new user namespace is still the host's root on the host's mounts
+/// until its id maps are written, and every process of the user who made the namespace has all rights over
+/// it (user_namespaces(7)): one of another container, in a pid namespace that both are in, could open
+/// /proc/PID/root. The memory keeps its first user namespace over clone(2), so that not being dumpable asks
+/// for CAP_SYS_PTRACE there. An ordinary user stays the owner of its children's files in /proc, which the
+/// maps are written to; who could reach them then is that user itself, and no container of its, whose user
+/// namespaces are not above one another.
+pub(crate) fn close_to_tracers() -> Result<(), Failed> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|errno| Failed::host("prctl(DUMPABLE, 0)", errno))
 }
 
 /// Clones into the cgroup. Without the right to, and with somebody who has it, the child is born
@@ -107,7 +126,7 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
             }
             MountSource::Bind { .. }
             | MountSource::FileSystem { .. }
-            | MountSource::Cgroup
+            | MountSource::Cgroup { .. }
             | MountSource::Remount { .. } => None,
         };
         resources.sources.push(opened);
@@ -121,10 +140,14 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     if !plan.init.hooks.create_container.is_empty() || !plan.init.start_container.is_empty() {
         state.output = state.output.open()?;
     }
+    if needs_procfs(plan) {
+        resources.proc = Some(HostProc::open()?);
+    }
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
     let flags = plan.host.clone_flags;
+    close_to_tracers()?;
     let (forked, outside) = clone_into(flags, cgroup, attach, &alone)
         .map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
     let (pid, pidfd) = match forked {
@@ -155,8 +178,7 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         _ => (None, host.id_map.as_ref()),
     };
     if let Some(map) = of_stage {
-        let mapped = || idmap::write(pid, map);
-        prepare_first(pid, &pidfd, &host_end, Order::Mapped, mapped)?;
+        prepare_first(pid, &pidfd, &host_end, Order::Mapped, || idmap::write(pid, map))?;
     }
     let (pid, pidfd) = match &plan.stage {
         None => (pid, pidfd),
@@ -178,6 +200,16 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
         child.command(Order::Mapped)?;
     }
     Ok(child)
+}
+
+/// Whether a child needs the host's procfs.
+fn needs_procfs(plan: &Plan) -> bool {
+    let Plan { host, stage, init } = plan;
+    host.joins.iter().any(|join| join.kind == NamespaceKind::Mount)
+        || init.oom_score_adj.is_some()
+        || !init.sysctls.is_empty()
+        || are_written(&init.process.labels, init.enter.keyring.as_ref())
+        || stage.as_ref().is_some_and(|stage| stage.clocks.is_some())
 }
 
 /// Has a child that was born outside its cgroup moved, and tells it.

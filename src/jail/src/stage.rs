@@ -12,7 +12,6 @@ use creel_plan::names::NamespaceKind;
 use creel_plan::steps::{ClockOffset, Join, Phase, Plan, StagePlan, StageUser};
 use creel_sys::Errno;
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns, unshare};
-use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 
 use crate::conversation::{Channel, Order, Report};
@@ -31,7 +30,7 @@ pub fn run(
     state: &HookState,
     channel: &Channel,
 ) -> StepError {
-    match prepare_and_clone(plan, stage, &resources.joins, channel) {
+    match prepare_and_clone(plan, stage, resources, channel) {
         Err(error) => error,
         Ok(false) => creel_sys::process::exit(0),
         Ok(true) => match talk(channel.expect(Order::Mapped)) {
@@ -46,10 +45,16 @@ pub fn run(
 fn prepare_and_clone(
     plan: &Plan,
     stage: &StagePlan,
-    files: &[(OwnedFd, u64)],
+    resources: &InitResources,
     channel: &Channel,
 ) -> Result<bool, StepError> {
     let alone = SingleThreaded::witness();
+    // Opened while the process owns its files in /proc: the joined user namespace's root does not.
+    const OFFSETS: &str = "self/timens_offsets";
+    let offsets = match &stage.clocks {
+        Some(clocks) => Some((clocks, resources.proc(Phase::Stage)?.open_at(Phase::Stage, 0, OFFSETS)?)),
+        None => None,
+    };
     match stage.user {
         StageUser::Host => {}
         // Before it is where others may ptrace (CVE-2016-9962).
@@ -63,11 +68,11 @@ fn prepare_and_clone(
             become_root(stage)?;
         }
     }
-    join_all(&plan.host.joins, stage, files, &alone)?;
-    if let Some(clocks) = &stage.clocks {
+    join_all(&plan.host.joins, stage, &resources.joins, &alone)?;
+    if let Some((clocks, file)) = offsets {
         unshare(NamespaceKind::Time.clone_flag(), &alone)
             .step(Phase::Stage, 0, || "unshare(CLONE_NEWTIME)".into())?;
-        set_clocks(clocks)?;
+        set_clocks(clocks, &file)?;
     }
     let forked = clone3(stage.clone_flags | CLONE_PARENT, None, &alone)
         .step(Phase::Stage, 0, || format!("clone3({:#x})", stage.clone_flags))?;
@@ -114,10 +119,8 @@ fn become_root(stage: &StagePlan) -> Result<(), StepError> {
     init::become_root(stage.groups).map_err(|e| StepError { phase: Phase::Stage, ..e })
 }
 
-fn set_clocks(clocks: &[ClockOffset]) -> Result<(), StepError> {
+fn set_clocks(clocks: &[ClockOffset], file: &OwnedFd) -> Result<(), StepError> {
     let text: String = clocks.iter().map(|c| format!("{} {} {}\n", c.clock, c.secs, c.nanosecs)).collect();
     let call = || format!("write(/proc/self/timens_offsets, {:?})", text.trim_end());
-    let file = rustix::fs::open("/proc/self/timens_offsets", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .step(Phase::Stage, 0, call)?;
-    rustix::io::write(&file, text.as_bytes()).step(Phase::Stage, 0, call).map(drop)
+    rustix::io::write(file, text.as_bytes()).step(Phase::Stage, 0, call).map(drop)
 }

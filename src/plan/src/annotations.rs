@@ -27,7 +27,12 @@ pub struct Extensions<'a> {
     pub seccomp_bpf: Option<&'a str>,
     /// `pidfd_receiver`: socket that gets init's pidfd.
     pub pidfd_receiver: Option<&'a str>,
+    /// `mount_context_type`: which of [`MOUNT_CONTEXTS`] `.linux.mountLabel` is.
+    pub mount_context: Option<&'static str>,
 }
+
+/// Mount options that hold an SELinux context (mount(8), "FILESYSTEM-INDEPENDENT MOUNT OPTIONS").
+pub const MOUNT_CONTEXTS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
 
 /// Reads them; most containers have none.
 pub fn read(annotations: &BTreeMap<String, String>) -> Result<Extensions<'_>, Invalid> {
@@ -47,10 +52,18 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Result<Extensions<'_>, In
             "seccomp.receiver" => found.seccomp_receiver = text()?,
             "seccomp_bpf_data" => found.seccomp_bpf = text()?,
             "pidfd_receiver" => found.pidfd_receiver = text()?,
+            "mount_context_type" => found.mount_context = Some(mount_context(key, value)?),
             _ => {}
         }
     }
     Ok(found)
+}
+
+fn mount_context(key: &str, value: &str) -> Result<&'static str, Invalid> {
+    MOUNT_CONTEXTS.iter().find(|context| **context == value).copied().ok_or_else(|| {
+        let why = format!("expected one of {}, found {value:?}", MOUNT_CONTEXTS.join(", "));
+        Invalid::new(key_path(".annotations", key), why)
+    })
 }
 
 /// Present is what counts, but for a plain no.
@@ -90,6 +103,11 @@ mod tests {
             let annotations = map(&[("run.oci.keep_original_groups", value)]);
             assert_eq!(read(&annotations).unwrap().keep_groups, set, "{value:?}");
         }
+        let fscontext = map(&[("run.oci.mount_context_type", "fscontext")]);
+        assert_eq!(read(&fscontext).unwrap().mount_context, Some("fscontext"));
+        let wrong = map(&[("run.oci.mount_context_type", "seclabel")]);
+        let expected = r#".annotations["run.oci.mount_context_type"]: expected one of context, fscontext, defcontext, rootcontext, found "seclabel""#;
+        assert_eq!(read(&wrong).unwrap_err().to_string(), expected);
         let wrong = map(&[("run.oci.pidfd_receiver", "")]);
         let invalid = read(&wrong).unwrap_err();
         assert_eq!(invalid.to_string(), r#".annotations["run.oci.pidfd_receiver"]: must not be empty"#);

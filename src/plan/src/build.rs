@@ -6,6 +6,7 @@
 
 mod attributes;
 mod devices;
+mod labels;
 mod mounts;
 mod namespaces;
 mod process;
@@ -13,15 +14,15 @@ mod process;
 pub use attributes::plan_affinity;
 pub use process::{ProcessContext, plan_console, plan_process};
 
-use crate::check::{Warning, check, check_rootless, mount_label, sysctl_path};
+use crate::check::{Warning, check, check_rootless, sysctl_path};
 use crate::facts::{HostFacts, Request};
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{Propagation, ms};
 use crate::spec::{Hook, Linux, NetDevice, SeccompText, Spec};
 use crate::steps::{
-    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, MapWriter, Memory, NetDeviceStep,
-    OldGroups, Plan, RootSwitch, Rootfs, Seal, StagePlan, StageUser, Sysctl,
+    Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, Keyring, MapWriter, NetDeviceStep,
+    OldGroups, Parameter, Plan, RootSwitch, Rootfs, Seal, StagePlan, StageUser, Sysctl,
 };
 
 /// A plan and what the user should hear about it.
@@ -43,7 +44,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let groups = if extensions.keep_groups { OldGroups::Keep } else { OldGroups::Drop };
     let empty = Linux::default();
     let linux = spec.linux.as_ref().unwrap_or(&empty);
-    mount_label(linux, facts, &mut warnings)?;
+    let mount_context = labels::mount_context(linux, &extensions, facts, &mut warnings);
     let process = spec
         .process
         .as_ref()
@@ -72,12 +73,10 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
         memory_policy: linux.memory_policy.as_ref(),
         personality: linux.personality.as_ref(),
         limited_cpus: limits_cpus(linux),
+        security: facts.security,
     };
-    let (mut process_plan, host_rlimits) = plan_process(process, &context)?;
-    if facts.is_rootless() && joining.joins.is_empty() {
-        process_plan.memory = Memory::Readable;
-    }
-    let steps = mounts::plan_mounts(spec, request, &joining)?;
+    let (process_plan, host_rlimits) = plan_process(process, &context)?;
+    let steps = mounts::plan_mounts(spec, request, &joining, mount_context.as_ref())?;
     // Without a mount namespace they are the host's, and stay there, as with runc.
     let mounts_anything = mount || !steps.mounts.is_empty();
     let devices = devices::plan_devices(spec, user || facts.in_user_namespace)?;
@@ -99,8 +98,12 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
             user_namespace: id_map.is_some() && stage.as_ref().is_none_or(|s| s.user != StageUser::New),
             groups,
             ipc_namespace: late_ipc,
+            dumpable: facts.is_rootless() && joining.joins.is_empty(),
             cgroup_namespace: joining.is_new(NamespaceKind::Cgroup),
-            keyring: (!request.no_new_keyring).then(|| format!("_ses.{}", request.id)),
+            keyring: (!request.no_new_keyring).then(|| Keyring {
+                name: format!("_ses.{}", request.id),
+                label: some(&process.selinux_label),
+            }),
             loopback: joining.is_new(NamespaceKind::Network),
             wait_for_devices: !linux.net_devices.is_empty(),
             hostname: some(&spec.hostname),
@@ -126,7 +129,7 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
             (true, false) => RootSwitch::Pivot,
         },
         console: plan_console(process, mount),
-        hide: if mount { hidden(linux) } else { Vec::new() },
+        hide: if mount { hidden(linux, mount_context.as_ref()) } else { Vec::new() },
         seal: Seal {
             // Private is what the root is already.
             propagation: propagation.filter(|flags| mount && flags & ms::PRIVATE == 0),
@@ -202,18 +205,22 @@ fn hook_steps<'a>(kind: &'a str, hooks: &'a [Hook]) -> impl Iterator<Item = Hook
 }
 
 /// Read-only paths first: a masked path below a read-only one is covered last, on top.
-fn hidden(linux: &Linux) -> Vec<HideStep> {
+fn hidden(linux: &Linux, context: Option<&Parameter>) -> Vec<HideStep> {
     let steps = |name: &'static str, paths: &[String], how: Hide| -> Vec<HideStep> {
         let mut seen = std::collections::BTreeSet::new();
         paths
             .iter()
             .enumerate()
             .filter(|(_, path)| seen.insert(path.trim_end_matches('/').to_string()))
-            .map(|(i, path)| HideStep { at: format!(".linux.{name}[{i}]"), path: path.clone(), how })
+            .map(|(i, path)| HideStep {
+                at: format!(".linux.{name}[{i}]"),
+                path: path.clone(),
+                how: how.clone(),
+            })
             .collect()
     };
     let mut all = steps("readonlyPaths", &linux.readonly_paths, Hide::Readonly);
-    all.extend(steps("maskedPaths", &linux.masked_paths, Hide::Mask));
+    all.extend(steps("maskedPaths", &linux.masked_paths, Hide::Mask { context: context.cloned() }));
     all
 }
 

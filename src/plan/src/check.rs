@@ -10,6 +10,7 @@ mod attributes;
 mod capabilities;
 mod devices;
 mod hooks;
+mod labels;
 mod mappings;
 mod mounts;
 mod namespaces;
@@ -20,7 +21,6 @@ mod rootless;
 mod sysctl;
 #[cfg(test)]
 mod tests;
-mod unsupported;
 
 use std::fmt::{self, Display};
 
@@ -31,8 +31,6 @@ use crate::spec::{IdMapping, Namespace, Process, Spec};
 pub use mounts::check_proc_destination;
 pub use rootless::check_rootless;
 pub use sysctl::{sysctl_namespace, sysctl_path};
-pub use unsupported::is_applied;
-pub(crate) use unsupported::mount_label;
 
 /// Something that works, but not as written; printed as `{at}: {why}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +55,7 @@ impl Display for Warning {
 
 type Check = fn(&Spec, &mut Vec<Warning>) -> Result<(), Invalid>;
 
-/// In the order in which mistakes are reported. `unsupported` is last: a wrong value is wrong in
-/// every version of creel.
+/// In the order in which mistakes are reported.
 const CHECKS: &[Check] = &[
     root::root,
     namespaces::namespaces,
@@ -79,7 +76,7 @@ const CHECKS: &[Check] = &[
     attributes::personality,
     attributes::net_devices,
     attributes::intel_rdt,
-    unsupported::unsupported,
+    labels::mount_label,
 ];
 
 /// Checks a whole document. A mistake is an error, what runc only warns of is a warning.
@@ -96,7 +93,6 @@ pub fn check(spec: &Spec) -> Result<Vec<Warning>, Invalid> {
 pub fn check_process(process: &Process, at: &str) -> Result<Vec<Warning>, Invalid> {
     let mut warnings = Vec::new();
     process::check_process(process, at, &mut warnings)?;
-    unsupported::process(process, at)?;
     Ok(warnings)
 }
 

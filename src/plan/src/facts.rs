@@ -15,19 +15,49 @@ pub struct HostFacts {
     pub in_user_namespace: bool,
     /// setgroups(2) is denied in the runtime's own user namespace.
     pub setgroups_denied: bool,
-    /// SELinux is on. Looked up only for a config with labels.
-    pub selinux: bool,
+    /// Looked up only for a config with labels.
+    pub security: SecurityModules,
 }
 
 impl HostFacts {
     /// root of the initial user namespace.
-    pub const ROOT: HostFacts =
-        HostFacts { euid: 0, egid: 0, in_user_namespace: false, setgroups_denied: false, selinux: false };
+    pub const ROOT: HostFacts = HostFacts {
+        euid: 0,
+        egid: 0,
+        in_user_namespace: false,
+        setgroups_denied: false,
+        security: SecurityModules::NONE,
+    };
 
     /// Not root, even of a user namespace.
     pub fn is_rootless(&self) -> bool {
         self.euid != 0
     }
+}
+
+/// The kernel's security modules that label processes and files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecurityModules {
+    /// SELinux is on.
+    pub selinux: bool,
+    /// AppArmor, and what it makes of the runtime itself.
+    pub apparmor: AppArmor,
+}
+
+impl SecurityModules {
+    /// A machine with neither.
+    pub const NONE: SecurityModules = SecurityModules { selinux: false, apparmor: AppArmor::Off };
+}
+
+/// AppArmor as the runtime sees it from where it runs, perhaps in a namespace of AppArmor's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppArmor {
+    /// Not there, or off.
+    Off,
+    /// The runtime may change to any profile.
+    Unconfined,
+    /// The runtime has a profile of its own.
+    Confined,
 }
 
 /// The part of `create` and `run` that changes the plan.

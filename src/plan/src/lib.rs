@@ -17,6 +17,7 @@ pub mod invalid;
 pub mod names;
 pub mod options;
 pub mod parse;
+mod place;
 mod print;
 pub mod ranges;
 pub mod spec;

@@ -1,14 +1,11 @@
 //! Text of config.json to [`Spec`]: syntax and field types, with the first mistake named by its
 //! path.
 //!
-//! The document is read once in the ordinary case. Only after an error is it read again with the
-//! path tracked, because tracking costs time and the failing case is not the one that must be fast.
-
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
-use serde_path_to_error::{Path, Segment};
 
 use crate::invalid::{Invalid, key_path};
+use crate::place::place_at;
 use crate::spec::{Process, Resources, Seccomp, SeccompText, Spec};
 
 /// Reads config.json. Every version 1.x of the specification is accepted: fields of later ones are
@@ -46,22 +43,10 @@ fn document<T: DeserializeOwned>(text: &str) -> Result<T, Invalid> {
     if text.trim_ascii().is_empty() {
         return Err(Invalid::new(".", "the file is empty"));
     }
-    serde_json::from_str(text).map_err(|error| locate::<T>(text, error))
-}
-
-/// Finds the path of an error by reading the document again.
-fn locate<T: DeserializeOwned>(text: &str, first: serde_json::Error) -> Invalid {
-    if first.classify() != Category::Data {
-        return Invalid::new(".", syntax(&first));
-    }
-    let reader = &mut serde_json::Deserializer::from_str(text);
-    match serde_path_to_error::deserialize::<_, T>(reader) {
-        Err(error) => {
-            let at = jq_path(error.path());
-            wrong_value(&at, &error.into_inner())
-        }
-        Ok(_) => wrong_value(".", &first),
-    }
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Data => wrong_value(&place_at(text, error.line(), error.column()), &error),
+        Category::Syntax | Category::Eof | Category::Io => Invalid::new(".", syntax(&error)),
+    })
 }
 
 fn syntax(error: &serde_json::Error) -> String {
@@ -121,24 +106,6 @@ fn found_words(rust: &str) -> String {
         "map" => "an object".to_owned(),
         "sequence" => "an array".to_owned(),
         other => other.replace("floating point", "number").replace("integer", "number").replace('`', ""),
-    }
-}
-
-/// serde's path in jq's notation; `.` is the whole document.
-fn jq_path(path: &Path) -> String {
-    let mut at = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => at.push_str(&format!("[{index}]")),
-            Segment::Map { key } => at = key_path(&at, key),
-            Segment::Enum { variant } => at = key_path(&at, variant),
-            Segment::Unknown => {}
-        }
-    }
-    match at.as_bytes().first() {
-        Some(b'.') => at,
-        Some(_) => format!(".{at}"),
-        None => ".".to_owned(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Formatter};
 use crate::names::NamespaceKind;
 use crate::steps::{
     Attr, Attributes, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan,
-    Memory, MountIds, MountSource, MountStep, NetDeviceStep, OldGroups, Plan, ProcessPlan, RlimitStep,
-    RootSwitch, SeccompAt, SourceLink, StagePlan, StageUser,
+    Keyring, Labels, MountIds, MountSource, MountStep, NetDeviceStep, OldGroups, Parameter, Plan,
+    ProcessPlan, ProfileStep, RlimitStep, RootSwitch, SeccompAt, SourceLink, StagePlan, StageUser,
 };
 
 impl Display for Plan {
@@ -141,11 +141,12 @@ fn init_lines(f: &mut Formatter<'_>, init: &InitPlan, host: &HostPlan) -> fmt::R
         writeln!(f, "init   readonly    {path} # {at}")?;
     }
     for step in &init.hide {
-        let how = match step.how {
-            Hide::Mask => "mask    ",
-            Hide::Readonly => "readonly",
+        let (how, context) = match &step.how {
+            Hide::Mask { context } => ("mask    ", context.as_ref()),
+            Hide::Readonly => ("readonly", None),
         };
-        writeln!(f, "init   {how}    {} # {}", step.path, step.at)?;
+        let context = context.map_or(String::new(), |c| format!(" [{}]", parameter(c)));
+        writeln!(f, "init   {how}    {}{context} # {}", step.path, step.at)?;
     }
     let seal = init.seal;
     if let Some(propagation) = seal.propagation {
@@ -172,11 +173,15 @@ fn enter_lines(f: &mut Formatter<'_>, enter: &Enter, host: &HostPlan) -> fmt::Re
     if enter.ipc_namespace {
         writeln!(f, "init   unshare     ipc")?;
     }
+    if enter.dumpable {
+        writeln!(f, "init   memory      open to the caller")?;
+    }
     if enter.cgroup_namespace {
         writeln!(f, "init   unshare     cgroup")?;
     }
-    if let Some(name) = &enter.keyring {
-        writeln!(f, "init   keyring     {name}")?;
+    if let Some(Keyring { name, label }) = &enter.keyring {
+        let label = label.as_ref().map_or(String::new(), |label| format!(" labelled {label}"));
+        writeln!(f, "init   keyring     {name}{label}")?;
     }
     if enter.loopback {
         writeln!(f, "init   loopback    up")?;
@@ -200,15 +205,19 @@ fn attr(name: &str, attr: Option<Attr>) -> String {
     }
 }
 
+/// `key=value`, or `key`
+fn parameter((key, value): &Parameter) -> String {
+    value.as_ref().map_or_else(|| key.clone(), |value| format!("{key}={value}"))
+}
+
 fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
     let MountStep { at, destination, source, attr: own, recursive, propagation, taken_back, nofollow } = step;
     let what = match source {
-        MountSource::FileSystem { fstype, source, parameters, copy_up } => {
-            let words: Vec<String> = parameters
-                .iter()
-                .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |v| format!("{key}={v}")))
-                .collect();
-            format!("{fstype} {source:?} [{}]{}", words.join(","), if *copy_up { " copy up" } else { "" })
+        MountSource::FileSystem { fstype, source, parameters, copy_up, label } => {
+            let words: Vec<String> = parameters.iter().map(parameter).collect();
+            let label = label.as_ref().map_or(String::new(), |label| format!(" labelled {label}"));
+            let copy_up = if *copy_up { " copy up" } else { "" };
+            format!("{fstype} {source:?} [{}]{copy_up}{label}", words.join(","))
         }
         MountSource::Bind { source, recursive, idmap, inside, link } => {
             let mapped = if idmap.is_some() { " idmapped" } else { "" };
@@ -221,7 +230,9 @@ fn mount_line(f: &mut Formatter<'_>, step: &MountStep) -> fmt::Result {
             format!("{} {source}{inside}{link}{mapped}", if *recursive { "rbind" } else { "bind" })
         }
         MountSource::Remount { flags, data } => format!("remount {flags:#x} {data:?}"),
-        MountSource::Cgroup => "cgroup".to_string(),
+        MountSource::Cgroup { context } => {
+            format!("cgroup{}", context.as_ref().map_or(String::new(), |c| format!(" [{}]", parameter(c))))
+        }
     };
     let propagation: String = propagation
         .iter()
@@ -276,10 +287,14 @@ fn attribute_lines(f: &mut Formatter<'_>, who: &str, attributes: &Attributes) ->
 }
 
 fn process_lines(f: &mut Formatter<'_>, who: &str, process: &ProcessPlan) -> fmt::Result {
-    if process.memory == Memory::Readable {
-        writeln!(f, "{who} memory      readable to the runtime's user")?;
-    }
     rlimit_lines(f, who, &process.rlimits)?;
+    let Labels { selinux, apparmor } = &process.labels;
+    if let Some(label) = selinux {
+        writeln!(f, "{who} selinux     {label} # .process.selinuxLabel")?;
+    }
+    if let Some(ProfileStep { profile, how }) = apparmor {
+        writeln!(f, "{who} apparmor    {} {profile} # .process.apparmorProfile", how.word())?;
+    }
     if process.no_new_privileges {
         writeln!(f, "{who} no_new_privs")?;
     }

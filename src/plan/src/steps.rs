@@ -203,10 +203,14 @@ pub struct Enter {
     /// New IPC namespace, made once init is root of its user namespace: the root of its mqueue file
     /// system belongs to whoever makes it.
     pub ipc_namespace: bool,
+    /// Init's memory, a copy of the runtime's, is not kept from processes of the same user: an ordinary
+    /// user's runtime needs that to take the seccomp listener and to enter the container before it is
+    /// started. Only where nobody is in the namespaces that init gets into (CVE-2016-9962).
+    pub dumpable: bool,
     /// New cgroup namespace, made after init is in its cgroup so that this is the namespace's root.
     pub cgroup_namespace: bool,
-    /// Name of the new session keyring.
-    pub keyring: Option<String>,
+    /// New session keyring.
+    pub keyring: Option<Keyring>,
     /// Bring `lo` up in the new network namespace.
     pub loopback: bool,
     /// The host moves network devices here; init waits.
@@ -215,6 +219,15 @@ pub struct Enter {
     pub hostname: Option<String>,
     /// setdomainname(2)
     pub domainname: Option<String>,
+}
+
+/// A session keyring (keyrings(7)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyring {
+    /// `_ses.ID`
+    pub name: String,
+    /// SELinux context of a new one: that of the process, which could not use it otherwise.
+    pub label: Option<String>,
 }
 
 /// The root's mount.
@@ -285,6 +298,8 @@ pub enum MountSource {
         parameters: Vec<Parameter>,
         /// Copy what the directory held into the new tmpfs.
         copy_up: bool,
+        /// SELinux context for the root of a file system that takes none as a parameter.
+        label: Option<String>,
     },
     /// A tree of the host.
     Bind {
@@ -308,7 +323,10 @@ pub enum MountSource {
         data: String,
     },
     /// The container's view of the cgroup hierarchies; which ones is known when the cgroup exists.
-    Cgroup,
+    Cgroup {
+        /// SELinux context of the tmpfs that holds those of cgroup v1.
+        context: Option<Parameter>,
+    },
 }
 
 /// What becomes of a bind source that is a symbolic link.
@@ -436,10 +454,13 @@ pub struct HideStep {
 }
 
 /// What to do with a hidden path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hide {
     /// /dev/null over a file, an empty read-only tmpfs over a directory.
-    Mask,
+    Mask {
+        /// SELinux context of the tmpfs.
+        context: Option<Parameter>,
+    },
     /// A read-only bind mount of itself.
     Readonly,
 }
@@ -455,25 +476,13 @@ pub struct Seal {
     pub umask: u32,
 }
 
-/// Whether the memory, which until execve is a copy of the runtime's, is open to ptrace(2) and what the
-/// kernel treats alike (PR_SET_DUMPABLE, prctl(2)).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Memory {
-    /// Only to CAP_SYS_PTRACE of the runtime's user namespace (CVE-2016-9962).
-    #[default]
-    Hidden,
-    /// To the runtime's user too, who has no such capability but has to join the namespaces of a created
-    /// container and to take the seccomp listener. Where no namespace is joined nobody else is inside.
-    Readable,
-}
-
 /// What init and exec share: from resource limits to execve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessPlan {
-    /// Who may look into the process until execve.
-    pub memory: Memory,
     /// Limits that the process sets itself.
     pub rlimits: Vec<RlimitStep>,
+    /// What execve makes of it for the security modules.
+    pub labels: Labels,
     /// prctl(2) PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
     /// Scheduling, memory policy, execution domain: set with the rights of root, before a filter that
@@ -485,6 +494,50 @@ pub struct ProcessPlan {
     pub credentials: Credentials,
     /// Program.
     pub exec: Exec,
+}
+
+/// Labels that the security modules give the process with execve(2); None leaves it to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// `.process.selinuxLabel`
+    pub selinux: Option<String>,
+    /// `.process.apparmorProfile`
+    pub apparmor: Option<ProfileStep>,
+}
+
+impl Labels {
+    /// Nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.selinux.is_none() && self.apparmor.is_none()
+    }
+}
+
+/// A change of the AppArmor profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileStep {
+    /// Its name.
+    pub profile: String,
+    /// What becomes of the runtime's own.
+    pub how: ProfileChange,
+}
+
+/// aa_change_onexec(3) or aa_stack_onexec(3), as /proc/self/attr/apparmor/exec takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProfileChange {
+    /// The profile replaces it.
+    Exec,
+    /// The profile is added to it: all that no_new_privs leaves to a confined process.
+    Stack,
+}
+
+impl ProfileChange {
+    /// The word that the kernel knows it by.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProfileChange::Exec => "exec",
+            ProfileChange::Stack => "stack",
+        }
+    }
 }
 
 /// What the process has from `.process.scheduler` to `.linux.personality`; what the config does not name
@@ -641,6 +694,8 @@ pub enum Phase {
     Seal,
     /// [`ProcessPlan::rlimits`]
     Rlimits,
+    /// [`ProcessPlan::labels`]: 0 SELinux's, 1 AppArmor's.
+    Labels,
     /// [`ProcessPlan::attributes`]
     Attributes,
     /// [`ProcessPlan::no_new_privileges`] and [`ProcessPlan::credentials`]
@@ -660,7 +715,7 @@ pub enum Phase {
 impl Phase {
     /// The phase with this number, as sent in a frame.
     pub fn from_u8(number: u8) -> Option<Phase> {
-        const ALL: [Phase; 23] = [
+        const ALL: [Phase; 24] = [
             Phase::Stage,
             Phase::Join,
             Phase::Enter,
@@ -677,6 +732,7 @@ impl Phase {
             Phase::Hide,
             Phase::Seal,
             Phase::Rlimits,
+            Phase::Labels,
             Phase::Attributes,
             Phase::Credentials,
             Phase::Cwd,

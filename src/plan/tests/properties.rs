@@ -6,14 +6,14 @@ mod common;
 #[path = "common/invariants.rs"]
 mod invariants;
 
-use common::{Case, NESTED, USER, cases, default, mount, push, set};
+use common::{Case, LABELLED, NESTED, USER, cases, default, mount, push, set};
 use creel_plan::build::Planned;
 use creel_plan::facts::{HostFacts, Request};
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::{Value, json};
 
-const FACTS: [HostFacts; 3] = [HostFacts::ROOT, USER, NESTED];
+const FACTS: [HostFacts; 4] = [HostFacts::ROOT, USER, NESTED, LABELLED];
 
 fn planned(config: &Value, request: &Request, facts: &HostFacts) -> Result<Planned, String> {
     let spec = creel_plan::parse::parse(&config.to_string()).map_err(|invalid| invalid.to_string())?;
@@ -120,13 +120,14 @@ struct Switches {
     propagation: &'static str,
     no_pivot: bool,
     notify: bool,
+    labels: bool,
 }
 
 fn switches() -> impl Strategy<Value = Switches> {
     let propagation = select(vec!["", "", "rshared", "slave", "rprivate", "unbindable"]);
-    (any::<[bool; 7]>(), any::<Option<bool>>(), propagation).prop_map(
+    (any::<[bool; 8]>(), any::<Option<bool>>(), propagation).prop_map(
         |(on, no_new_privileges, propagation)| {
-            let [clocks, seccomp, readonly, terminal, sysctl, no_pivot, notify] = on;
+            let [clocks, seccomp, readonly, terminal, sysctl, no_pivot, notify, labels] = on;
             Switches {
                 clocks,
                 seccomp,
@@ -137,6 +138,7 @@ fn switches() -> impl Strategy<Value = Switches> {
                 propagation,
                 no_pivot,
                 notify,
+                labels,
             }
         },
     )
@@ -161,6 +163,11 @@ fn configs() -> impl Strategy<Value = (Value, Request, HostFacts, Planned)> {
         }
         if on.clocks && has("time", false) {
             set(&mut config, "/linux/timeOffsets", json!({ "boottime": { "secs": 5 } }));
+        }
+        if on.labels && facts == LABELLED {
+            set(&mut config, "/process/selinuxLabel", json!("u:r:container_t:s0"));
+            set(&mut config, "/process/apparmorProfile", json!("docker-default"));
+            set(&mut config, "/linux/mountLabel", json!("u:object_r:container_file_t:s0"));
         }
         if on.sysctl && has("network", false) {
             set(&mut config, "/linux/sysctl", json!({ "net.core.somaxconn": "9" }));

@@ -131,6 +131,15 @@ pub enum Error {
         /// The file that says so.
         path: PathBuf,
     },
+    /// policy.json does not let the image be used.
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// Transport and scope in it.
+        place: String,
+        /// The requirement that is not met.
+        requirement: String,
+    },
     /// A file of configuration or credentials that cannot be used.
     File {
         /// The file.
@@ -178,6 +187,26 @@ impl Error {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)
+    }
+
+    /// Whether asking again, with another credential or later, gives the same answer.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 425 | 429),
+            Self::TooLarge { .. } | Self::WrongSize { .. } | Self::Malformed { .. } => true,
+            Self::Everywhere(errors) => errors.iter().all(Self::is_final),
+            Self::Unreachable { .. }
+            | Self::Denied { .. }
+            | Self::WrongDigest { .. }
+            | Self::Redirect { .. }
+            | Self::Blocked { .. }
+            | Self::Policy { .. }
+            | Self::File { .. }
+            | Self::Helper { .. }
+            | Self::Source { .. }
+            | Self::Invalid(_) => false,
+        }
     }
 
     /// The error inside of one that came through `Read`.
@@ -232,6 +261,16 @@ impl fmt::Display for Error {
             Self::Redirect { host, to, why } => write!(f, "{host}: redirect to {to}: {why}"),
             Self::Blocked { prefix, path } => {
                 write!(f, "{prefix}: blocked by {}", path.display())
+            }
+            Self::Policy { path, place, requirement } => {
+                write!(f, "{} ({place}) ", path.display())?;
+                match requirement.as_str() {
+                    "reject" => f.write_str("forbids it; name another policy with --signature-policy"),
+                    other => write!(
+                        f,
+                        "wants a signature ({other}), which creel cannot check; name another policy with --signature-policy"
+                    ),
+                }
             }
             Self::File { path, why } => write!(f, "{}: {why}", path.display()),
             Self::Helper { program, path, why } => {

@@ -5,7 +5,7 @@
 //! `Authorization` of a registry never goes to another origin (a signed URL of a blob store refuses a
 //! request that has one, and the store has no business with it), and nothing falls from https to http.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -28,6 +28,25 @@ const MAX_REDIRECTS: usize = 10;
 /// What is read of a body that explains a refusal.
 const MAX_EXPLANATION: u64 = 64 << 10;
 const MAX_HEADERS: usize = 64 << 10;
+/// Warnings of a registry that are passed on.
+const MAX_NOTICES: usize = 10;
+
+/// Where a registry's own words go that are no error.
+#[derive(Clone)]
+pub struct Notice(pub std::sync::Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Default for Notice {
+    /// Nobody is told.
+    fn default() -> Self {
+        Self(std::sync::Arc::new(|_| {}))
+    }
+}
+
+impl std::fmt::Debug for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Notice(..)")
+    }
+}
 
 /// Whose certificates are good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +112,9 @@ pub(crate) struct Connections {
     /// Between two pieces of an answer.
     pub(crate) idle: Duration,
     pub(crate) agents: Mutex<HashMap<(Origin, Trust, Reach), Agent>>,
+    pub(crate) notice: Notice,
+    /// What registries warned of, each said once.
+    pub(crate) noticed: Mutex<HashSet<String>>,
 }
 
 impl Connections {
@@ -149,6 +171,7 @@ impl Connections {
         match answer {
             Ok(answer) => {
                 let (parts, body) = answer.into_parts();
+                self.pass_warnings(&origin, &parts.headers);
                 let status = parts.status.as_u16();
                 Ok(Response {
                     origin,
@@ -160,6 +183,18 @@ impl Connections {
                 })
             }
             Err(error) => Err(failure(&origin, &error, self.connect, self.idle)),
+        }
+    }
+
+    /// What a registry wants its users to know (distribution-spec, "Warnings"): `Warning: 299 - "text"`.
+    fn pass_warnings(&self, origin: &Origin, headers: &HeaderMap) {
+        for header in headers.get_all(header::WARNING) {
+            let Some(text) = warning(&String::from_utf8_lossy(header.as_bytes())) else { continue };
+            let said = format!("{}: {text}", origin.name());
+            let mut noticed = self.noticed.lock().unwrap_or_else(PoisonError::into_inner);
+            if noticed.len() < MAX_NOTICES && noticed.insert(said.clone()) {
+                self.notice.0(&said);
+            }
         }
     }
 
@@ -293,8 +328,18 @@ impl Response {
     /// The error that a status means, with the server's explanation.
     pub(crate) fn refusal(self) -> Error {
         let (host, request, status) = (self.origin.name(), self.request.clone(), self.status);
-        let retry_after = self.retry_after();
-        Error::Status { host, request, status, reason: self.reason(), retry_after }
+        let (retry_after, limit) = (self.retry_after(), self.rate_limit());
+        let reason = match (self.reason(), limit) {
+            (reason, None) => reason,
+            (reason, Some(limit)) if reason.is_empty() => limit,
+            (reason, Some(limit)) => format!("{reason} ({limit})"),
+        };
+        Error::Status { host, request, status, reason, retry_after }
+    }
+
+    /// How many pulls are allowed and left, where the registry tells (docker.io does, `100;w=21600`).
+    fn rate_limit(&self) -> Option<String> {
+        rate_limit(self.header("ratelimit-limit")?, self.header("ratelimit-remaining"))
     }
 
     /// The error of a credential that was refused, or of none.
@@ -322,6 +367,35 @@ impl Response {
         let now = self.header(header::DATE).and_then(date::parse_http).unwrap_or_else(seconds_now);
         u64::try_from((date::parse_http(text)? - now).max(0)).ok()
     }
+}
+
+/// The text of a warning that is for users: code 299, from nobody in particular.
+fn warning(header: &str) -> Option<String> {
+    let text = header.trim().strip_prefix("299 - \"")?;
+    let mut said = String::new();
+    let mut rest = text.chars();
+    loop {
+        match rest.next()? {
+            '"' => return Some(one_line(&said)).filter(|said| !said.is_empty()),
+            '\\' => said.extend(rest.next()),
+            other => said.push(other),
+        }
+    }
+}
+
+/// `NUMBER;w=SECONDS` in words.
+fn rate_limit(limit: &str, remaining: Option<&str>) -> Option<String> {
+    let number = |text: &str| text.split(';').next()?.trim().parse::<u64>().ok();
+    let window =
+        limit.split(';').skip(1).find_map(|part| part.trim().strip_prefix("w=")?.parse::<u64>().ok());
+    let mut words = format!("the limit is {}", number(limit)?);
+    if let Some(window) = window {
+        words.push_str(&format!(" in {window} s"));
+    }
+    if let Some(remaining) = remaining.and_then(number) {
+        words.push_str(&format!(", {remaining} left"));
+    }
+    Some(words)
 }
 
 /// Seconds since 1970 by this machine's clock.
@@ -433,7 +507,26 @@ fn os_words(error: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::explanation;
+    use super::{explanation, rate_limit, warning};
+
+    #[test]
+    fn limits_and_warnings_of_registries_are_told_in_words() {
+        let words = rate_limit("100;w=21600", Some("0;w=21600"));
+        assert_eq!(words.as_deref(), Some("the limit is 100 in 21600 s, 0 left"));
+        assert_eq!(rate_limit("5", None).as_deref(), Some("the limit is 5"));
+        assert_eq!(rate_limit("many", Some("1")), None);
+        let cases = [
+            (r#"299 - "quota at 90 %""#, Some("quota at 90 %")),
+            (r#"299 - "a \"b\"\tc""#, Some("a \"b\"tc")),
+            (r#"299 - """#, None),
+            (r#"299 - "open"#, None),
+            (r#"110 - "stale""#, None),
+            (r#"299 proxy.example "x""#, None),
+        ];
+        for (header, text) in cases {
+            assert_eq!(warning(header).as_deref(), text, "{header}");
+        }
+    }
 
     #[test]
     fn explanations_of_registries_and_token_servers_are_one_line() {

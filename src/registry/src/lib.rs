@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod http;
 mod location;
+mod policy;
 mod reach;
 mod retry;
 
@@ -26,4 +27,6 @@ pub use client::{
 pub use config::registries::ShortNames;
 pub use environment::Environment;
 pub use error::{Error, Fault, Tried};
+pub use http::Notice;
+pub use policy::Policy;
 pub use retry::Retry;

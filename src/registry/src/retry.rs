@@ -111,6 +111,7 @@ pub(crate) fn is_transient(error: &Error) -> bool {
         | Error::Malformed { .. }
         | Error::Redirect { .. }
         | Error::Blocked { .. }
+        | Error::Policy { .. }
         | Error::File { .. }
         | Error::Helper { .. }
         | Error::Source { .. }

@@ -1,7 +1,7 @@
 //! The architectures of the specification: what the kernel puts into `struct seccomp_data`
 //! (seccomp(2)) and how system calls are numbered.
 
-use libseccomp::{ScmpArch, ScmpSyscall};
+use crate::syscalls::{self, Numbers};
 
 /// Bit 30 of the number marks an x32 call (`__X32_SYSCALL_BIT`); `arch` is AUDIT_ARCH_X86_64.
 pub(crate) const X32_BIT: u32 = 1 << 30;
@@ -11,8 +11,8 @@ pub(crate) const X32_BIT: u32 = 1 << 30;
 pub(crate) struct Arch {
     /// Name in `.architectures[]`.
     pub name: &'static str,
-    /// Name for libseccomp.
-    pub token: ScmpArch,
+    /// Its system calls.
+    numbers: &'static Numbers,
     /// AUDIT_ARCH_*, the `arch` field of seccomp_data.
     pub audit: u32,
     /// Arguments are 64 bits wide; else only their low halves are compared. x32 is narrow here,
@@ -120,9 +120,9 @@ const LE: u32 = 0x4000_0000;
 const N32: u32 = 0x2000_0000;
 const X86_64: u32 = 62 | WIDE | LE;
 
-const fn arch(name: &'static str, token: ScmpArch, audit: u32) -> Arch {
+const fn arch(name: &'static str, numbers: &'static Numbers, audit: u32) -> Arch {
     let (wide, big_endian) = (audit & WIDE != 0 && audit & N32 == 0, audit & LE == 0);
-    Arch { name, token, audit, wide, big_endian, multiplexed: None, zero_is_unknown: false }
+    Arch { name, numbers, audit, wide, big_endian, multiplexed: None, zero_is_unknown: false }
 }
 
 const fn multiplexed(arch: Arch, multiplexed: &'static Multiplexed) -> Arch {
@@ -130,27 +130,27 @@ const fn multiplexed(arch: Arch, multiplexed: &'static Multiplexed) -> Arch {
 }
 
 static TABLE: [Arch; 18] = [
-    arch("SCMP_ARCH_X86_64", ScmpArch::X8664, X86_64),
-    multiplexed(arch("SCMP_ARCH_X86", ScmpArch::X86, 3 | LE), &X86),
-    Arch { wide: false, ..arch("SCMP_ARCH_X32", ScmpArch::X32, X86_64) },
-    arch("SCMP_ARCH_AARCH64", ScmpArch::Aarch64, 183 | WIDE | LE),
-    arch("SCMP_ARCH_ARM", ScmpArch::Arm, 40 | LE),
-    multiplexed(arch("SCMP_ARCH_MIPS", ScmpArch::Mips, 8), &MIPS),
-    arch("SCMP_ARCH_MIPS64", ScmpArch::Mips64, 8 | WIDE),
-    arch("SCMP_ARCH_MIPS64N32", ScmpArch::Mips64N32, 8 | WIDE | N32),
-    multiplexed(arch("SCMP_ARCH_MIPSEL", ScmpArch::Mipsel, 8 | LE), &MIPS),
-    arch("SCMP_ARCH_MIPSEL64", ScmpArch::Mipsel64, 8 | WIDE | LE),
-    arch("SCMP_ARCH_MIPSEL64N32", ScmpArch::Mipsel64N32, 8 | WIDE | LE | N32),
-    multiplexed(arch("SCMP_ARCH_PPC", ScmpArch::Ppc, 20), &PPC),
-    multiplexed(arch("SCMP_ARCH_PPC64", ScmpArch::Ppc64, 21 | WIDE), &PPC64),
-    multiplexed(arch("SCMP_ARCH_PPC64LE", ScmpArch::Ppc64Le, 21 | WIDE | LE), &PPC64),
-    arch("SCMP_ARCH_RISCV64", ScmpArch::Riscv64, 243 | WIDE | LE),
-    Arch { zero_is_unknown: true, ..multiplexed(arch("SCMP_ARCH_S390", ScmpArch::S390, 22), &S390) },
+    arch("SCMP_ARCH_X86_64", &syscalls::X86_64, X86_64),
+    multiplexed(arch("SCMP_ARCH_X86", &syscalls::X86, 3 | LE), &X86),
+    Arch { wide: false, ..arch("SCMP_ARCH_X32", &syscalls::X32, X86_64) },
+    arch("SCMP_ARCH_AARCH64", &syscalls::AARCH64, 183 | WIDE | LE),
+    arch("SCMP_ARCH_ARM", &syscalls::ARM, 40 | LE),
+    multiplexed(arch("SCMP_ARCH_MIPS", &syscalls::MIPS, 8), &MIPS),
+    arch("SCMP_ARCH_MIPS64", &syscalls::MIPS64, 8 | WIDE),
+    arch("SCMP_ARCH_MIPS64N32", &syscalls::MIPS64N32, 8 | WIDE | N32),
+    multiplexed(arch("SCMP_ARCH_MIPSEL", &syscalls::MIPSEL, 8 | LE), &MIPS),
+    arch("SCMP_ARCH_MIPSEL64", &syscalls::MIPSEL64, 8 | WIDE | LE),
+    arch("SCMP_ARCH_MIPSEL64N32", &syscalls::MIPSEL64N32, 8 | WIDE | LE | N32),
+    multiplexed(arch("SCMP_ARCH_PPC", &syscalls::PPC, 20), &PPC),
+    multiplexed(arch("SCMP_ARCH_PPC64", &syscalls::PPC64, 21 | WIDE), &PPC64),
+    multiplexed(arch("SCMP_ARCH_PPC64LE", &syscalls::PPC64LE, 21 | WIDE | LE), &PPC64),
+    arch("SCMP_ARCH_RISCV64", &syscalls::RISCV64, 243 | WIDE | LE),
+    Arch { zero_is_unknown: true, ..multiplexed(arch("SCMP_ARCH_S390", &syscalls::S390, 22), &S390) },
     Arch {
         zero_is_unknown: true,
-        ..multiplexed(arch("SCMP_ARCH_S390X", ScmpArch::S390X, 22 | WIDE), &S390X)
+        ..multiplexed(arch("SCMP_ARCH_S390X", &syscalls::S390X, 22 | WIDE), &S390X)
     },
-    arch("SCMP_ARCH_LOONGARCH64", ScmpArch::Loongarch64, 258 | WIDE | LE),
+    arch("SCMP_ARCH_LOONGARCH64", &syscalls::LOONGARCH64, 258 | WIDE | LE),
 ];
 
 impl Arch {
@@ -192,7 +192,7 @@ impl Arch {
     /// The number of a system call; negative for one that libseccomp knows and that has no number
     /// of its own here. `None` for a name that libseccomp does not know on any architecture.
     pub(crate) fn resolve(&self, name: &str) -> Option<i32> {
-        ScmpSyscall::from_name_by_arch(name, self.token).ok().map(i32::from)
+        syscalls::number(self.numbers, name)
     }
 
     /// Whether libseccomp has a table for it: every table has read(2).
@@ -218,6 +218,8 @@ const ARGS: u32 = 16;
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failure is the test's failure")]
 
+    use libseccomp::{ScmpArch, ScmpSyscall};
+
     use super::*;
     use crate::names::ARCHITECTURES;
 
@@ -227,6 +229,19 @@ mod tests {
         table.sort_unstable();
         assert_eq!(table, ARCHITECTURES);
         assert!(Arch::native().is_some());
+    }
+
+    #[test]
+    fn numbers_are_libseccomps() {
+        let more = ["", "a", "zzz", "read\0", "readwrite", "READ"];
+        for arch in &TABLE {
+            let token: ScmpArch = arch.name.parse().unwrap();
+            for name in syscalls::names().chain(more) {
+                let theirs = ScmpSyscall::from_name_by_arch(name, token).ok().map(i32::from);
+                assert_eq!(arch.resolve(name), theirs, "{} {name}", arch.name);
+            }
+        }
+        assert!(syscalls::names().is_sorted() && syscalls::names().count() > 400);
     }
 
     /// libseccomp maps a number that a shared call has of its own back to the call's name.
@@ -243,7 +258,7 @@ mod tests {
                 let base = if shared.entry > 4000 { 4000 } else { 0 };
                 let listed = (base..base + 1000).find(|&number| {
                     ScmpSyscall::from(number as i32)
-                        .get_name_by_arch(arch.token)
+                        .get_name_by_arch(arch.name.parse().unwrap())
                         .is_ok_and(|found| found == name)
                 });
                 assert_eq!(shared.direct, listed, "{} {name}", arch.name);

@@ -13,7 +13,7 @@
 //! It is generated here rather than by libseccomp because that takes 15 ms for the profile that
 //! engines send, and its filter, five times as long, is slower to load (the kernel checks and
 //! converts it at every start and exec). libseccomp itself is asked for nothing but the numbers
-//! of system calls.
+//! of system calls, when creel is built (`build.rs`).
 //!
 //! Three things are not as in libseccomp 2.5.4, whose generator departs from its manual there
 //! (the tests name them): comparisons of order in several rules for one call on 64-bit
@@ -35,6 +35,7 @@ pub mod names;
 mod profile;
 mod program;
 mod ranges;
+mod syscalls;
 mod tree;
 
 #[cfg(test)]
@@ -48,8 +49,10 @@ use profile::Profile;
 
 pub use error::Error;
 pub use file::FileError;
-pub use names::{libseccomp_version, supported_flags};
+pub use names::supported_flags;
 pub use program::{Compiled, Program, SockFilter};
+/// The version of libseccomp whose numbers of system calls these are, for example `2.5.4`.
+pub use syscalls::VERSION as LIBSECCOMP_VERSION;
 
 /// Compiles a profile for the machine it runs on.
 ///

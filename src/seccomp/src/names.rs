@@ -70,12 +70,6 @@ pub fn supported_flags() -> Vec<&'static str> {
     FLAGS.iter().copied().filter(|name| !flags::is_wait_killable(name) || at_least(&release, 5, 19)).collect()
 }
 
-/// The version of libseccomp whose tables of system calls are linked in, for example `2.5.4`.
-pub fn libseccomp_version() -> Option<String> {
-    let version = libseccomp::ScmpVersion::current().ok()?;
-    Some(format!("{}.{}.{}", version.major, version.minor, version.micro))
-}
-
 fn at_least(release: &str, major: u32, minor: u32) -> bool {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());
     let (have_major, have_minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));

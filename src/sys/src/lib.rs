@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod fd;
+pub mod heap;
 pub mod keys;
 pub mod limits;
 pub mod mount;

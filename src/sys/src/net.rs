@@ -11,9 +11,10 @@ pub fn loopback_up(socket: BorrowedFd<'_>) -> Result<()> {
     request.ifr_name[0] = b'l' as libc::c_char;
     request.ifr_name[1] = b'o' as libc::c_char;
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the kernel reads one ifreq, which lives through the call.
+    // SAFETY: the kernel reads one ifreq, which lives through the call. Each C library has a type of its
+    // own for the request.
     check(libc::c_long::from(unsafe {
-        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request)
     }))
     .map(drop)
 }

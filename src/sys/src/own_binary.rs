@@ -62,9 +62,10 @@ impl Segment {
             return Ok(());
         }
         let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // Each page will be written: one call instead of a page fault each.
+        let flags = MapFlags::PRIVATE | MapFlags::POPULATE;
         // SAFETY: a new mapping at a place that the kernel chooses.
-        let copy =
-            unsafe { rustix::mm::mmap_anonymous(null_mut(), self.length, protection, MapFlags::PRIVATE) }?;
+        let copy = unsafe { rustix::mm::mmap_anonymous(null_mut(), self.length, protection, flags) }?;
         // SAFETY: source and destination are mapped, as long, and different. Nothing writes to the source
         // between copy and exchange: there is one thread, and rustix's calls touch no static data.
         // The destination of the exchange is exactly the mapping that was copied.
@@ -123,7 +124,7 @@ unsafe extern "C" fn visit(
                 let offset = header.p_offset - header.p_offset % page as u64;
                 image.segments.push(Segment { start: first, length, offset, protection });
             }
-            // glibc's _dl_protect_relro rounds both ends down.
+            // As glibc does, whose _dl_protect_relro rounds both ends down; musl leaves it to us.
             libc::PT_GNU_RELRO => {
                 let end = start + header.p_memsz as usize;
                 let end = end - end % page;

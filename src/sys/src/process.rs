@@ -1,9 +1,10 @@
 //! Making processes and leaving them.
 
 use std::convert::Infallible;
-use std::ffi::{CString, c_char};
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use crate::{Errno, Result, check};
 
@@ -23,6 +24,20 @@ impl SingleThreaded {
     }
 }
 
+/// The arguments of the program, from those of its `main`. Only glibc hands them to [`std::env::args_os`]
+/// too.
+///
+/// # Safety
+/// `argc` and `argv` are as execve(2) laid them out.
+pub unsafe fn arguments(argc: libc::c_int, argv: *const *const c_char) -> Vec<OsString> {
+    let one = |index| {
+        // SAFETY: by the caller, `argv` has `argc` pointers to strings that live as long as the process.
+        let argument = unsafe { std::ffi::CStr::from_ptr(*argv.add(index)) };
+        OsStr::from_bytes(argument.to_bytes()).to_owned()
+    };
+    (0..usize::try_from(argc).unwrap_or(0)).map(one).collect()
+}
+
 /// What [`clone3`] returns on either side.
 #[derive(Debug)]
 pub enum Forked {
@@ -40,7 +55,8 @@ pub enum Forked {
 /// Lets the calling thread run on every CPU that its cpuset allows, now or later: sched_setaffinity(2)
 /// drops from the mask what the kernel and the cpuset do not have.
 pub fn reset_affinity() -> Result<()> {
-    const MAX_CPUS: usize = 64 * 1024;
+    /// The largest NR_CPUS of any architecture.
+    const MAX_CPUS: usize = 8 * 1024;
     let all = [0xffu8; MAX_CPUS / 8];
     // SAFETY: the kernel reads `all`, which lives through the call.
     check(unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, all.len(), all.as_ptr()) }).map(drop)

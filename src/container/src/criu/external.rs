@@ -46,16 +46,19 @@ pub fn mounts<'p>(plan: &'p Plan, view: &'p CgroupView) -> Vec<External<'p>> {
             (MountSource::Bind { .. }, _) => {
                 all.push(External { destination: step.destination.clone(), source: Source::Bind(i, step) });
             }
-            (MountSource::Cgroup, CgroupView::V1 { hierarchies, namespaced: false }) => {
+            (MountSource::Cgroup { .. }, CgroupView::V1 { hierarchies, namespaced: false }) => {
                 all.extend(hierarchies.iter().map(|h| External {
                     destination: format!("{}/{}", step.destination, h.name),
                     source: Source::Path(&h.path),
                 }));
             }
-            (MountSource::Cgroup | MountSource::FileSystem { .. } | MountSource::Remount { .. }, _) => {}
+            (
+                MountSource::Cgroup { .. } | MountSource::FileSystem { .. } | MountSource::Remount { .. },
+                _,
+            ) => {}
         }
     }
-    let masked = plan.init.hide.iter().filter(|step| step.how == Hide::Mask);
+    let masked = plan.init.hide.iter().filter(|step| matches!(step.how, Hide::Mask { .. }));
     all.extend(masked.map(|step| External { destination: step.path.clone(), source: Source::Null }));
     let bound = plan.init.devices.iter().filter(|step| step.bind);
     all.extend(bound.map(|step| External {

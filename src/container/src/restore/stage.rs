@@ -79,7 +79,7 @@ impl Stage {
             }
             MountSource::Bind { .. }
             | MountSource::FileSystem { .. }
-            | MountSource::Cgroup
+            | MountSource::Cgroup { .. }
             | MountSource::Remount { .. } => self.place.join(i.to_string()),
         }
     }
@@ -122,7 +122,7 @@ impl Stage {
         self.attach(&private_clone(&self.root(), true)?, &place)?;
         let root = open_root(&place)?;
         for (i, step) in plan.init.mounts.iter().enumerate() {
-            if matches!(step.source, MountSource::Cgroup) || is_on_tmpfs(step, &plan.init.mounts) {
+            if matches!(step.source, MountSource::Cgroup { .. }) || is_on_tmpfs(step, &plan.init.mounts) {
                 continue;
             }
             let failed =
@@ -219,6 +219,7 @@ mod tests {
             source: String::new(),
             parameters: Vec::new(),
             copy_up: false,
+            label: None,
         };
         let destination = destination.into();
         MountStep {

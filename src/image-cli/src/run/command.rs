@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use creel_image_lib::root::Root;
 use creel_image_lib::runtime_config::Run;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
+use rustix::fs::FileType;
 use serde_json::Value;
 
 use super::ExitWith;
@@ -24,7 +24,7 @@ enum Found {
 
 /// Looks for the command in the mounted root, by the PATH and working directory of config.json. Mounts of the
 /// user may bring it: then only the runtime knows.
-pub fn check(root: &Path, config: &Value, run: &Run) -> Result<()> {
+pub fn check(root: &Root, config: &Value, run: &Run) -> Result<()> {
     let process = &config["process"];
     let command = process["args"][0].as_str().unwrap_or_default();
     let cwd = process["cwd"].as_str().unwrap_or("/");
@@ -35,10 +35,11 @@ pub fn check(root: &Path, config: &Value, run: &Run) -> Result<()> {
         return Ok(());
     }
     let found: Vec<Found> = if command.contains('/') {
-        vec![look(root, &format!("{cwd}/{command}"), command.starts_with('/').then_some(command))?]
+        // An absolute one takes the place of the directory.
+        vec![look(root, &Path::new(cwd).join(command))?]
     } else {
         let directories = search.unwrap_or_default().split(':').filter(|dir| !dir.is_empty());
-        directories.map(|dir| look(root, &format!("{dir}/{command}"), None)).collect::<Result<_>>()?
+        directories.map(|dir| look(root, &Path::new(dir).join(command))).collect::<Result<_>>()?
     };
     if found.contains(&Found::Executable) {
         return Ok(());
@@ -53,18 +54,12 @@ pub fn check(root: &Path, config: &Value, run: &Run) -> Result<()> {
     Err(ExitWith(code, why).into())
 }
 
-fn look(root: &Path, relative: &str, absolute: Option<&str>) -> Result<Found> {
-    let path = absolute.unwrap_or(relative);
-    let root = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .with_context(|| format!("open {}", root.display()))?;
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    match rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT) {
-        Ok(fd) => {
-            let stat = rustix::fs::fstat(&fd).context("fstat")?;
-            let file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-            Ok(if file && stat.st_mode & 0o111 != 0 { Found::Executable } else { Found::Other })
+fn look(root: &Root, path: &Path) -> Result<Found> {
+    Ok(match root.find(path)? {
+        None => Found::Nothing,
+        Some(stat) => {
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            if is_file && stat.st_mode & 0o111 != 0 { Found::Executable } else { Found::Other }
         }
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => Ok(Found::Nothing),
-        Err(errno) => Err(errno).with_context(|| format!("openat2 {path}")),
-    }
+    })
 }

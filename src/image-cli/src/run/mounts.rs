@@ -1,7 +1,7 @@
 //! `-v`, `--mount`, `--tmpfs`, and the devices of privileged containers.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
@@ -61,6 +61,14 @@ fn bind(source: &str, target: &str, mut options: Vec<String>) -> Result<Mount> {
         source: bind_source(source)?,
         options,
     })
+}
+
+/// A volume of the image, which is there as long as the container.
+pub fn volume_of_image(source: PathBuf, destination: String) -> Result<Mount> {
+    let source = source.into_os_string().into_string();
+    let source = source.map_err(|path| anyhow!("{} is not UTF-8", path.display()))?;
+    let options = ["rbind", "rprivate"].map(str::to_owned).to_vec();
+    Ok(Mount { destination, kind: "bind".to_owned(), source, options })
 }
 
 /// `SOURCE:DEST[:OPTIONS]`

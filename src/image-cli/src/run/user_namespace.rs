@@ -25,10 +25,7 @@ const ALL: u32 = u32::MAX;
 pub fn enter() -> Result<Settings> {
     let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
     if uid.is_root() {
-        return Ok(match maps()? {
-            None => Settings::root(),
-            Some(maps) => settings(&maps),
-        });
+        return here();
     }
     match subordinate(uid.as_raw(), gid.as_raw()) {
         Ok(wanted) => enter_with(&wanted)?,
@@ -36,6 +33,15 @@ pub fn enter() -> Result<Settings> {
     }
     // The kernel's word on it: newuidmap may have written the user alone.
     Ok(settings(&maps()?.unwrap_or_default()))
+}
+
+/// What this process can write where it is.
+pub fn here() -> Result<Settings> {
+    match maps()? {
+        _ if !rustix::process::geteuid().is_root() => Ok(Settings::single_id()),
+        None => Ok(Settings::root()),
+        Some(maps) => Ok(settings(&maps)),
+    }
 }
 
 /// The maps of the user namespace that this process is in; none in the first one.

@@ -26,6 +26,13 @@ pub enum Error {
     Read(io::Error),
     /// Writing failed.
     Write(io::Error),
+    /// What is compressed or comes through a pipe is written to a file without a name; writing that failed.
+    Spool {
+        /// Directory of the file.
+        directory: PathBuf,
+        /// What write(2) said.
+        errno: Errno,
+    },
     /// A call of the standard library failed.
     Io {
         /// System call.
@@ -92,7 +99,7 @@ impl Error {
     pub fn is_full(&self) -> bool {
         let full = |errno: Errno| matches!(errno, Errno::NOSPC | Errno::DQUOT);
         match self {
-            Error::Call { errno, .. } => full(*errno),
+            Error::Call { errno, .. } | Error::Spool { errno, .. } => full(*errno),
             Error::Write(error) | Error::Read(error) => {
                 error.raw_os_error().is_some_and(|errno| full(Errno::from_raw_os_error(errno)))
             }
@@ -135,6 +142,16 @@ impl fmt::Display for Error {
                 Some(errno) => write!(f, "write: {}", Named(Errno::from_raw_os_error(errno))),
                 None => write!(f, "write: {error}"),
             },
+            Error::Spool { directory, errno } => {
+                write!(f, "write the archive, unpacked, to {}: {}", directory.display(), Named(*errno))?;
+                match (self.is_full(), *directory == std::env::temp_dir()) {
+                    (false, _) => Ok(()),
+                    (true, false) => f.write_str("; free some space there"),
+                    (true, true) => {
+                        f.write_str("; free some space there, or name another directory by TMPDIR")
+                    }
+                }
+            }
             Error::Io { call, path, why } => write!(f, "{call}({path:?}): {why}"),
             Error::Tar(error) => error.fmt(f),
             Error::Unpack(error) => error.fmt(f),

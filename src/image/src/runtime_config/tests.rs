@@ -104,11 +104,7 @@ fn mounts_of_the_user_replace_standard_ones_and_come_in_order() {
         source: "/host".into(),
         options: strings(&["rbind"]),
     };
-    let run = Run {
-        mounts: vec![mount("/user/deep"), mount("/user"), mount("/dev/shm")],
-        volumes: Volumes::Tmpfs,
-        ..Run::default()
-    };
+    let run = Run { mounts: vec![mount("/user/deep"), mount("/user"), mount("/dev/shm")], ..Run::default() };
     let config = convert(&run);
     let all: Vec<&str> =
         config["mounts"].as_array().unwrap().iter().map(|m| m["destination"].as_str().unwrap()).collect();
@@ -122,16 +118,27 @@ fn mounts_of_the_user_replace_standard_ones_and_come_in_order() {
             "/sys",
             "/sys/fs/cgroup",
             "/user",
-            "/data",
             "/user/deep",
             "/dev/shm"
         ]
     );
+    assert_eq!(volumes(&image(), &run), ["/data"]);
     let relative = Run { mounts: vec![mount("data")], ..Run::default() };
     let error = runtime_config(&image(), &relative, &users(), "rootfs");
     assert_eq!(error, Err(Error::RelativeMount("data".into())));
     let bad = Run { env: strings(&["NAME"]), ..Run::default() };
     assert_eq!(runtime_config(&image(), &bad, &users(), "rootfs"), Err(Error::NoValue("NAME".into())));
+}
+
+#[test]
+fn volumes_are_places_of_the_image_that_nothing_else_is_mounted_at() {
+    let of = |paths: &[&str]| {
+        let mut image = image();
+        image.config.volumes = paths.iter().map(|path| (path.to_string(), json!({}))).collect();
+        volumes(&image, &Run::default())
+    };
+    let found = of(&["/a//b/", "/a/b", "/sys/fs/cgroup", "/dev/shm", "/proc", "/devices", "/"]);
+    assert_eq!(found, ["/a/b", "/devices"]);
 }
 
 #[test]

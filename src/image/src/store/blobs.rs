@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use super::place::{self, NewFile};
 use super::{Error, Store};
 use crate::digest::{Digest, Verified};
@@ -46,8 +48,10 @@ impl Store {
         let path = self.blob_path(digest);
         let mut new = NewFile::make(&self.root.join("tmp"))?;
         let mut source = Verified::new(source, digest.clone(), size);
-        std::io::copy(&mut source, &mut new.file)
-            .map_err(|error| Error::Malformed { path: path.clone(), why: error.to_string() })?;
+        std::io::copy(&mut source, &mut new.file).map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Error::io("write", &path)(error),
+            Some(_) | None => Error::Malformed { path: path.clone(), why: error.to_string() },
+        })?;
         new.rename(&path)
     }
 }

@@ -6,21 +6,52 @@ use rustix::fs::{CWD, FlockOperation, Mode};
 use serde::{Deserialize, Serialize};
 
 use super::place::{self, Aside};
+use super::process::{self, Process};
 use super::prune::CONTAINER_IMAGE;
 use super::{Error, Image, Store};
 use crate::mount::{Overlay, Writes, flat};
-use crate::runtime_config::Databases;
 use crate::stack::{Merged, open_root};
 use crate::unpack::{Owners, copy_attributes};
+use crate::volume;
 
 /// Where the rest of a container is: nothing of it outlasts the machine, so that it may lie on a tmpfs, where making
-/// and removing files costs least.
+/// and removing files costs least. It may even be gone before the container: logind empties XDG_RUNTIME_DIR when a
+/// user logs out, and a detached container goes on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Places {
     /// Its bundle.
     pub bundle: PathBuf,
     /// The runtime's state of it.
     pub state: PathBuf,
+    /// Where the runtime writes the number of init, if init may outlive the runtime; relative to the container's own
+    /// directory or absolute.
+    #[serde(default)]
+    pub pid_file: Option<PathBuf>,
+    /// Whether what the container wrote stays until it is deleted.
+    #[serde(default)]
+    pub kept: Kept,
+}
+
+/// How long what a container wrote is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Kept {
+    /// Until it ends.
+    #[default]
+    No,
+    /// Until somebody deletes it.
+    Yes,
+}
+
+/// Whether a container runs, as far as the store knows without the runtime's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Running {
+    /// Its runtime or its init lives; or a process that has got init's number, which cannot be told.
+    Yes,
+    /// They are gone, or the machine was started again.
+    No,
+    /// Its init was never told, on this start of the machine.
+    Unknown,
 }
 
 /// What is written down of a container.
@@ -30,6 +61,11 @@ struct Written {
     image: Image,
     #[serde(flatten)]
     places: Places,
+    /// When the machine was running that made it.
+    #[serde(default)]
+    boot: String,
+    /// Who made it, and became its runtime.
+    runtime: Option<Process>,
 }
 
 /// The part of the store that belongs to one container.
@@ -37,14 +73,13 @@ struct Written {
 pub struct Container {
     path: PathBuf,
     places: Places,
+    since_boot: bool,
+    runtime: Option<Process>,
     rootfs: PathBuf,
     lowers: Vec<PathBuf>,
     user_xattrs: bool,
     owners: Owners,
 }
-
-/// What /etc/passwd and /etc/group may be long.
-const MAX_DATABASE: u64 = 1 << 20;
 
 fn check_id(id: &str) -> Result<(), Error> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+-.".contains(&b);
@@ -76,7 +111,8 @@ impl Store {
             }
         }
         let record = aside.path.join(CONTAINER_IMAGE);
-        let written = Written { image: image.clone(), places };
+        let (boot, runtime) = (self.boot.clone(), Process::own());
+        let written = Written { image: image.clone(), places, boot, runtime };
         let text = serde_json::to_vec(&written)
             .map_err(|error| Error::Malformed { path: record.clone(), why: error.to_string() })?;
         std::fs::write(&record, text).map_err(Error::io("write", &record))?;
@@ -97,12 +133,14 @@ impl Store {
     }
 
     fn container_at(&self, path: PathBuf, written: Written) -> Container {
-        let Written { image, places } = written;
+        let Written { image, places, boot, runtime } = written;
         let lowers = image.lowers.iter().map(|lower| self.root.join(lower)).collect();
         let rootfs = self.root.join("rootfs");
         Container {
             path,
             places,
+            since_boot: !boot.is_empty() && boot == self.boot,
+            runtime,
             rootfs,
             lowers,
             user_xattrs: self.settings.user_xattrs(),
@@ -113,22 +151,6 @@ impl Store {
     /// Removes what a container wrote.
     pub fn remove_container(&self, container: &Container) -> Result<(), Error> {
         remove(&self.root, &container.path)
-    }
-
-    /// What the image says about users, read without a mount.
-    pub fn users(&self, image: &Image) -> Result<Databases, Error> {
-        let open = |lower: &PathBuf| {
-            let path = self.root.join(lower);
-            open_root(&path).map_err(Error::call("open", &path))
-        };
-        let merged = Merged::new(image.lowers.iter().map(open).collect::<Result<_, _>>()?);
-        let read = |path: &str| {
-            let text = merged.read_file(path.as_bytes(), MAX_DATABASE);
-            let bad =
-                |error: crate::unpack::Error| Error::Malformed { path: path.into(), why: error.to_string() };
-            text.map(|text| String::from_utf8_lossy(&text.unwrap_or_default()).into_owned()).map_err(bad)
-        };
-        Ok(Databases { passwd: read("/etc/passwd")?, group: read("/etc/group")? })
     }
 }
 
@@ -141,6 +163,31 @@ impl Container {
     /// Where the rest of it is.
     pub fn places(&self) -> &Places {
         &self.places
+    }
+
+    /// Where the runtime is to write the number of init, if it is to.
+    pub fn pid_file(&self) -> Option<PathBuf> {
+        self.places.pid_file.as_ref().map(|file| self.path.join(file))
+    }
+
+    /// Whether it runs.
+    pub fn running(&self) -> Running {
+        if !self.since_boot {
+            return Running::No;
+        }
+        if self.runtime.is_some_and(Process::lives) {
+            return Running::Yes;
+        }
+        let Some(file) = self.pid_file() else {
+            // In the foreground it ends with its runtime.
+            return if self.runtime.is_some() { Running::No } else { Running::Unknown };
+        };
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        match text.trim().parse() {
+            Ok(pid) if process::is_there(pid) => Running::Yes,
+            Ok(_) => Running::No,
+            Err(_) => Running::Unknown,
+        }
     }
 
     /// Where its root is mounted: one place for all, since each has a mount namespace of its own. So nothing
@@ -158,6 +205,25 @@ impl Container {
         flat::copy(&Merged::new(layers), &open(&upper)?, self.owners).map_err(Error::Mount)?;
         self.rootfs = upper;
         Ok(())
+    }
+
+    /// Makes a directory for a volume of the image, with what the image has there. It is removed with the rest of what
+    /// the container wrote.
+    pub fn make_volume(&self, path: &str) -> Result<PathBuf, Error> {
+        let all = self.path.join("volumes");
+        place::make_directories(&all)?;
+        let own = (0..)
+            .map(|n: u32| all.join(n.to_string()))
+            .find_map(|own| match rustix::fs::mkdirat(CWD, &own, Mode::RWXU) {
+                Err(rustix::io::Errno::EXIST) => None,
+                other => Some(other.map_err(Error::call("mkdir", &own)).map(|()| own)),
+            })
+            .transpose()?
+            .unwrap_or(all);
+        let open = |path: &PathBuf| open_root(path).map_err(Error::call("open", path));
+        let layers = self.lowers.iter().map(open).collect::<Result<_, _>>()?;
+        volume::fill(&Merged::new(layers), path, &open(&own)?, self.owners)?;
+        Ok(own)
     }
 
     /// Mounts its root, in the mount namespace of the caller.

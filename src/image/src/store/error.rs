@@ -16,8 +16,8 @@ use crate::unpack;
 pub enum Error {
     /// A layer does not unpack.
     Layer {
-        /// Its diff id.
-        diff_id: Digest,
+        /// The digest of its blob, which its source has it by.
+        digest: Digest,
         /// Why.
         why: unpack::Error,
     },
@@ -69,6 +69,13 @@ pub enum Error {
     InUse(String),
     /// A container's root cannot be mounted.
     Mount(crate::mount::Error),
+    /// A volume of the image cannot be made.
+    Volume {
+        /// Its path in the container.
+        path: String,
+        /// Why.
+        why: unpack::Error,
+    },
     /// No image has this name.
     NoImage(String),
 }
@@ -91,7 +98,7 @@ impl Error {
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
         matches!(self, Error::Call { errno: Errno::NOSPC | Errno::DQUOT, .. })
-            || matches!(self, Error::Layer { why, .. } | Error::Patch { why, .. } if why.is_full())
+            || matches!(self, Error::Layer { why, .. } | Error::Patch { why, .. } | Error::Volume { why, .. } if why.is_full())
     }
 }
 
@@ -116,9 +123,9 @@ impl From<DigestError> for Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Layer { diff_id, why } => write!(f, "layer {}: {why}", diff_id.short()),
+            Error::Layer { digest, why } => write!(f, "layer {}: {why}", digest.short()),
             Error::Patch { diff_id, why } => {
-                write!(f, "layer {}: what it takes from those below: {why}", diff_id.short())
+                write!(f, "the layer with diff id {}: what it takes from those below: {why}", diff_id.short())
             }
             Error::Call { call, path, errno } => write!(f, "{call}({path:?}): {}", errno::Named(*errno)),
             Error::Malformed { path, why } => write!(f, "{}: {why}", path.display()),
@@ -126,7 +133,9 @@ impl fmt::Display for Error {
             Error::Config(error) => error.fmt(f),
             Error::Digest(error) => error.fmt(f),
             Error::Content { expected, found } => write!(f, "{expected}: the content has the digest {found}"),
-            Error::NoLayer(diff_id) => write!(f, "layer {} is not in the store", diff_id.short()),
+            Error::NoLayer(diff_id) => {
+                write!(f, "the layer with diff id {} is not in the store", diff_id.short())
+            }
             Error::OtherSettings(root) => write!(
                 f,
                 "the store at {} was made by another kind of user (root, a user namespace, a single id); choose another root",
@@ -136,6 +145,7 @@ impl fmt::Display for Error {
             Error::BadId(id) => write!(f, "{id:?} is not a container id; letters, digits and _+-. make one"),
             Error::InUse(id) => write!(f, "a container {id:?} exists"),
             Error::Mount(error) => error.fmt(f),
+            Error::Volume { path, why } => write!(f, "volume {path}: {why}"),
             Error::NoImage(name) => write!(f, "no image is named {name:?}"),
         }
     }

@@ -1,17 +1,18 @@
 //! Images and their names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::kept::{Kind, Record, file_name};
+use super::kept::{Kind, Record, file_name, seal};
 use super::place::{self, Aside};
 use super::{Error, Snapshot, Store};
-use crate::config::{ConfigError, ImageConfig};
+use crate::config::{ConfigError, ImageConfig, chain_ids};
 use crate::digest::{Algorithm, Digest};
 use crate::manifest::{self, Document, Manifest};
+use crate::mount::{self, MAX_LAYERS};
 use crate::stack::{Merged, Outcome, open_root, patch};
 use crate::unpack::Applied;
 
@@ -47,8 +48,11 @@ pub struct Named {
     pub pulled: u64,
 }
 
+/// Gives the patch above a layer, by the layer, its chain id and what is below it.
+type PatchOf<'a> = &'a mut dyn FnMut(&Snapshot, &Digest, &[PathBuf]) -> Result<Option<PathBuf>, Error>;
+
 /// One layer of an image with what was made of it.
-struct Stacked {
+pub(super) struct Stacked {
     below: Vec<PathBuf>,
     root_from: Option<PathBuf>,
     bytes: u64,
@@ -64,13 +68,16 @@ impl Store {
         self.root.join("refs").join(name.hex()).with_extension("json")
     }
 
-    /// Writes an image whose layers are in the store, makes the patches that they need, and seals all.
+    /// Writes an image whose layers are in the store, and makes the patches that they need. Until they are sealed
+    /// ([`Store::unsealed`], [`super::seal`]), all of that is whole as long as the machine runs.
     pub fn add_image(&self, digest: &Digest, manifest: &[u8], config: &[u8]) -> Result<Image, Error> {
         let Document::Manifest(document) = manifest::parse(manifest, None)? else {
             return Err(Error::Manifest(manifest::ManifestError::UnknownType("an index".to_string())));
         };
         let parsed = check(&document, config)?;
-        let stacked = self.stack(&parsed)?;
+        let stacked = self.stack(&parsed.rootfs.diff_ids, &mut |snapshot, chain_id, below| {
+            self.patch_of(snapshot, chain_id, below)
+        })?;
         let image = Image {
             manifest: digest.clone(),
             config: document.config.digest()?,
@@ -82,18 +89,54 @@ impl Store {
         self.put_small_blob(&image.config, config)?;
         self.put_small_blob(digest, manifest)?;
         self.write_json(&self.image_path(digest), &image)?;
-        self.seal_paths(&self.kept_of(&image))?;
         Ok(image)
     }
 
-    /// The kept directories of an image, to be sealed.
-    fn kept_of(&self, image: &Image) -> Vec<PathBuf> {
-        image.lowers.iter().filter_map(|lower| self.root.join(lower).parent().map(PathBuf::from)).collect()
+    /// Discards the patches of all images that have this layer, which link what was in it or stand on it, and
+    /// makes them anew. The caller has the store for itself. An image that lacks something else is left
+    /// without them: it counts as incomplete.
+    pub(super) fn stack_again(&self, diff_id: &Digest) -> Result<(), Error> {
+        let tmp = self.root.join("tmp");
+        for image in self.all_images()?.into_iter().filter(|image| image.layers.contains(diff_id)) {
+            let first = image.layers.iter().position(|layer| layer == diff_id).unwrap_or_default();
+            for chain_id in chain_ids(&image.layers).iter().skip(first) {
+                place::discard(&tmp, &self.kept(Kind::Patch, chain_id))?;
+            }
+            let stacked = self.stack(&image.layers, &mut |snapshot, chain_id, below| {
+                self.patch_of(snapshot, chain_id, below)
+            });
+            let stacked = match stacked {
+                Err(Error::NoLayer(_)) => continue,
+                other => other?,
+            };
+            let image = Image { lowers: stacked.below, root_from: stacked.root_from, ..image };
+            self.write_json(&self.image_path(&image.manifest), &image)?;
+            seal(&self.unsealed(&image))?;
+        }
+        Ok(())
     }
 
-    fn stack(&self, config: &ImageConfig) -> Result<Stacked, Error> {
+    fn all_images(&self) -> Result<Vec<Image>, Error> {
+        let dir = self.root.join("images");
+        let mut images = Vec::new();
+        for entry in std::fs::read_dir(&dir).map_err(Error::io("opendir", &dir))? {
+            let path = entry.map_err(Error::io("readdir", &dir))?.path();
+            images.extend(place::read_json::<Image>(&path)?);
+        }
+        Ok(images)
+    }
+
+    /// The directories of an image that are to be sealed yet.
+    pub fn unsealed(&self, image: &Image) -> Vec<PathBuf> {
+        let kept = image.lowers.iter().filter_map(|lower| self.root.join(lower).parent().map(PathBuf::from));
+        self.without_seal(kept)
+    }
+
+    /// Stacks an image's layers. `patch` is asked, for a layer that takes something from what is below it, for the
+    /// patch that comes above it.
+    pub(super) fn stack(&self, diff_ids: &[Digest], patch: PatchOf<'_>) -> Result<Stacked, Error> {
         let mut stacked = Stacked { below: Vec::new(), root_from: None, bytes: 0 };
-        for (diff_id, chain_id) in config.rootfs.diff_ids.iter().zip(config.chain_ids()) {
+        for (diff_id, chain_id) in diff_ids.iter().zip(chain_ids(diff_ids)) {
             let snapshot = self.snapshot(diff_id)?.ok_or_else(|| Error::NoLayer(diff_id.clone()))?;
             stacked.bytes += snapshot.record.bytes;
             if snapshot.record.root_opaque {
@@ -102,7 +145,7 @@ impl Store {
             let patch = if snapshot.record.needs.is_empty() {
                 None
             } else {
-                self.patch_of(&snapshot, &chain_id, &stacked.below)?
+                patch(&snapshot, &chain_id, &stacked.below)?
             };
             let path = PathBuf::from(Kind::Snapshot.directory()).join(file_name(diff_id)).join("fs");
             if snapshot.record.root_stated {
@@ -113,6 +156,9 @@ impl Store {
             stacked.below.retain(|below| *below != path);
             stacked.below.insert(0, path);
             stacked.below.splice(0..0, patch);
+        }
+        if stacked.below.len() > MAX_LAYERS {
+            return Err(Error::Mount(mount::Error::TooMany(stacked.below.len())));
         }
         Ok(stacked)
     }
@@ -137,23 +183,32 @@ impl Store {
         let tmp = self.root.join("tmp");
         place::discard(&tmp, &self.kept(Kind::Patch, chain_id))?;
         let aside = Aside::make(&tmp)?;
-        let path = aside.path.join("fs");
-        rustix::fs::mkdirat(CWD, &path, Mode::RWXU).map_err(Error::call("mkdir", &path))?;
-        let open = |path: PathBuf| open_root(&path).map_err(Error::call("open", &path));
-        let lower = below.iter().map(|lower| open(self.root.join(lower))).collect::<Result<Vec<_>, _>>()?;
-        let outcome = patch(
+        let outcome = self.fill_patch(&aside.path.join("fs"), snapshot, below)?;
+        let mut record = Record::new(self, 0, &Applied::default());
+        record.empty = outcome == Outcome::Empty;
+        self.keep(aside, Kind::Patch, chain_id, &record)?;
+        Ok((!record.empty).then_some(relative))
+    }
+
+    /// Makes the patch above a layer in a directory that is not there yet.
+    pub(super) fn fill_patch(
+        &self,
+        path: &Path,
+        snapshot: &Snapshot,
+        below: &[PathBuf],
+    ) -> Result<Outcome, Error> {
+        rustix::fs::mkdirat(CWD, path, Mode::RWXU).map_err(Error::call("mkdir", path))?;
+        let open = |path: &Path| open_root(path).map_err(Error::call("open", path));
+        let lower = below.iter().map(|lower| open(&self.root.join(lower))).collect::<Result<Vec<_>, _>>()?;
+        patch(
             &open(path)?,
-            &open(snapshot.path.clone())?,
+            &open(&snapshot.path)?,
             &Merged::new(lower),
             &snapshot.record.needs,
             self.settings.owners(),
             self.settings.user_xattrs(),
         )
-        .map_err(|why| Error::Patch { diff_id: snapshot.diff_id.clone(), why })?;
-        let mut record = Record::new(self, 0, &Applied::default());
-        record.empty = outcome == Outcome::Empty;
-        self.keep(aside, Kind::Patch, chain_id, &record)?;
-        Ok((!record.empty).then_some(relative))
+        .map_err(|why| Error::Patch { diff_id: snapshot.diff_id.clone(), why })
     }
 
     /// Gives an image a name.

@@ -2,12 +2,18 @@
 
 use std::path::PathBuf;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::place::{self, Aside};
 use super::{Error, Store};
 use crate::digest::Digest;
+use crate::stack::open_root;
 use crate::unpack::{Applied, Need};
+
+/// The file that says that what is beside it outlasts a power loss.
+const SEAL: &str = "sealed";
 
 /// What is known of a kept directory besides its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +33,9 @@ pub struct Record {
     pub root_opaque: bool,
     /// What was left out, path and reason; the first ones.
     pub skipped: Vec<(String, String)>,
+    /// How many were left out.
+    #[serde(default)]
+    pub skipped_count: u64,
     /// Whether there is nothing in it, so that it need not be stacked.
     pub(super) empty: bool,
 }
@@ -42,6 +51,7 @@ impl Record {
             root_stated: applied.root_stated,
             root_opaque: applied.root_opaque,
             skipped: skipped.collect(),
+            skipped_count: applied.skipped_count,
             empty: false,
         }
     }
@@ -78,8 +88,13 @@ impl Store {
         let path = self.kept(kind, name);
         let Some(record) = place::read_json::<Record>(&path.join("record.json"))? else { return Ok(None) };
         let since_boot = !self.boot.is_empty() && record.boot == self.boot;
-        let whole = since_boot || path.join("sealed").exists();
+        let whole = since_boot || path.join(SEAL).exists();
         Ok(whole.then_some(record))
+    }
+
+    /// The directories among these that have no seal.
+    pub(super) fn without_seal(&self, kept: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+        kept.filter(|path| !path.join(SEAL).exists()).collect()
     }
 
     /// Renames a directory in, with its record.
@@ -92,20 +107,32 @@ impl Store {
         let to = self.kept(kind, name);
         aside.rename(&to)?;
         // Without a boot id only the seal counts.
-        if self.boot.is_empty() { self.seal_paths(&[to]) } else { Ok(()) }
+        if self.boot.is_empty() { seal(&[to]) } else { Ok(()) }
     }
+}
 
-    /// Makes these directories outlast a power loss, with one syncfs(2) for all.
-    pub(super) fn seal_paths(&self, paths: &[PathBuf]) -> Result<(), Error> {
-        let open: Vec<_> =
-            paths.iter().map(|path| path.join("sealed")).filter(|seal| !seal.exists()).collect();
-        if open.is_empty() {
-            return Ok(());
+/// Makes kept directories outlast a power loss, with one syncfs(2) for all. They are held open meanwhile, so that
+/// nothing that takes the place of one is taken for it.
+///
+/// # Errors
+/// open(2)'s and syncfs(2)'s. A directory that is gone needs no seal.
+pub fn seal(paths: &[PathBuf]) -> Result<(), Error> {
+    let mut open = Vec::new();
+    for path in paths {
+        match open_root(path) {
+            Ok(dir) => open.push((dir, path.join(SEAL))),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::call("open", path)(errno)),
         }
-        rustix::fs::syncfs(&self.lock).map_err(Error::call("syncfs", &self.root))?;
-        for seal in open {
-            std::fs::File::create(&seal).map(drop).map_err(Error::io("open", &seal))?;
-        }
-        Ok(())
     }
+    let Some((first, path)) = open.first() else { return Ok(()) };
+    rustix::fs::syncfs(first).map_err(Error::call("syncfs", path))?;
+    for (dir, path) in &open {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        match rustix::fs::openat(dir, SEAL, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(Error::call("openat", path)(errno)),
+        }
+    }
+    Ok(())
 }

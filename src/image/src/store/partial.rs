@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use super::kept::file_name;
 use super::{Error, Store, place};
 use crate::digest::Digest;
+use crate::unpack::WriteFailed;
 
 /// The start of a blob, to be gone on from.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ pub struct Partial {
     path: PathBuf,
     have: u64,
     broke: bool,
+    full: bool,
 }
 
 impl Store {
@@ -51,7 +53,7 @@ impl Store {
             rustix::fs::ftruncate(&fd, 0).map_err(Error::call("ftruncate", &path))?;
             have = 0;
         }
-        Ok(Some(Partial { file: fd.into(), path, have, broke: false }))
+        Ok(Some(Partial { file: fd.into(), path, have, broke: false, full: false }))
     }
 }
 
@@ -75,6 +77,11 @@ impl Partial {
     /// Whether the source of the rest has failed, so that what is there may be right.
     pub fn broke(&self) -> bool {
         self.broke
+    }
+
+    /// Whether there was no room for what came.
+    pub fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Puts the blob, which is whole and verified, in its place.
@@ -111,7 +118,11 @@ impl<R: Read> Read for Resumed<'_, R> {
         }
         match self.rest.read(buffer) {
             Ok(count) => {
-                self.partial.file.write_all(&buffer[..count])?;
+                if let Err(error) = self.partial.file.write_all(&buffer[..count]) {
+                    let failed = WriteFailed::new(&self.partial.path, &error);
+                    self.partial.full = failed.is_full();
+                    return Err(failed.into());
+                }
                 self.partial.have += count as u64;
                 Ok(count)
             }

@@ -98,21 +98,25 @@ fn lock_directory(path: &Path, operation: FlockOperation) -> Result<OwnedFd, Err
     if held.st_ino == found.st_ino { Ok(fd) } else { Err(Errno::NOENT) }
 }
 
-/// Removes what is in `tmp/` and belongs to nobody who lives.
+/// Removes what is in `tmp/` and belongs to nobody who lives. What cannot be removed does not keep the rest; the
+/// first error is told.
 pub(super) fn clean(tmp: &Path) -> Result<(), Error> {
     let dir = open_root(tmp).map_err(Error::call("open", tmp))?;
+    let mut first = Ok(());
     for name in names_in(dir.as_fd()).map_err(Error::call("getdents64", tmp))? {
         let path = tmp.join(<std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(&name));
-        match lock_directory(&path, FlockOperation::NonBlockingLockExclusive) {
-            Ok(_held) => {
-                remove_all(dir.as_fd(), &name).map_err(Error::call("unlink", &path))?;
+        let removed = match lock_directory(&path, FlockOperation::NonBlockingLockExclusive) {
+            // The lock is held to the end of the match. A file was about to lose its name (crate::layout).
+            Ok(_) | Err(Errno::NOTDIR) => {
+                remove_all(dir.as_fd(), &name).map_err(Error::call("unlink", &path))
             }
             // Its maker lives, or it is gone by now.
-            Err(Errno::AGAIN | Errno::NOENT) => {}
-            Err(errno) => return Err(Error::call("flock", &path)(errno)),
-        }
+            Err(Errno::AGAIN | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(Error::call("flock", &path)(errno)),
+        };
+        first = first.and(removed);
     }
-    Ok(())
+    first
 }
 
 /// Takes a thing out of its place and removes it: a kill in between leaves it in `tmp/`.

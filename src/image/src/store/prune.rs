@@ -38,6 +38,11 @@ impl Store {
     /// Removes images without a name, and layers and blobs that no image and no container needs. Nobody else may
     /// be at work with the store.
     pub fn prune(&self) -> Result<Pruned, Error> {
+        self.alone(|| self.prune_alone())
+    }
+
+    /// Does something while nobody else is at work with the store.
+    pub(super) fn alone<T>(&self, what: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let path = self.root.join("lock");
         // The shared lock becomes exclusive, or stays as it is (flock(2): not atomic, which is harmless here).
         match place::flock(self.lock.as_fd(), FlockOperation::NonBlockingLockExclusive) {
@@ -49,9 +54,9 @@ impl Store {
             }
             other => other.map_err(Error::call("flock", &path))?,
         }
-        let pruned = self.prune_alone();
+        let done = what();
         place::flock(self.lock.as_fd(), FlockOperation::LockShared).map_err(Error::call("flock", &path))?;
-        pruned
+        done
     }
 
     fn prune_alone(&self) -> Result<Pruned, Error> {

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags};
 
@@ -11,7 +11,7 @@ use super::place::{self, Aside, NewFile};
 use super::{Error, Store};
 use crate::digest::Digest;
 use crate::stack::open_root;
-use crate::unpack::{Expected, Limits, Tree, unpack_layer};
+use crate::unpack::{Expected, Limits, Tree, WriteFailed, unpack_layer};
 
 /// A layer that is in the store.
 #[derive(Debug, Clone)]
@@ -100,7 +100,7 @@ impl<'a> Slot<'a> {
         let aside = Aside::make(&tmp)?;
         let path = aside.path.join("fs");
         rustix::fs::mkdirat(CWD, &path, Mode::RWXU).map_err(Error::call("mkdir", &path))?;
-        let failed = |why| Error::Layer { diff_id: self.diff_id.clone(), why };
+        let failed = |why| Error::Layer { digest: digest.clone(), why };
         let root = open_root(&path).map_err(Error::call("open", &path))?;
         let mut tree = Tree::new(root, self.store.settings.options()).map_err(failed)?;
         let expected = Expected { digest, size, diff_id: &self.diff_id };
@@ -108,13 +108,14 @@ impl<'a> Slot<'a> {
             Blob::Stream => unpack_layer(source, expected, limits, &mut tree).map_err(failed)?,
             Blob::Keep => {
                 let mut copy = NewFile::make(&tmp)?;
-                let tee = Tee { inner: source, copy: &mut copy.file };
+                let blob = self.store.blob_path(digest);
+                let tee = Tee { inner: source, copy: &mut copy.file, blob: &blob };
                 let unpacked = unpack_layer(tee, expected, limits, &mut tree).map_err(failed)?;
-                copy.rename(&self.store.blob_path(digest))?;
+                copy.rename(&blob)?;
                 unpacked
             }
         };
-        unpacked.applied.skipped.extend(tree.finish().map_err(failed)?);
+        unpacked.applied.also_skipped(tree.finish().map_err(failed)?);
         let record = Record::new(self.store, unpacked.bytes, &unpacked.applied);
         self.store.keep(aside, Kind::Snapshot, &self.diff_id, &record)?;
         let path = self.store.kept(Kind::Snapshot, &self.diff_id).join("fs");
@@ -126,12 +127,14 @@ impl<'a> Slot<'a> {
 struct Tee<'a, R> {
     inner: R,
     copy: &'a mut std::fs::File,
+    blob: &'a Path,
 }
 
 impl<R: Read> Read for Tee<'_, R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(buf)?;
-        std::io::Write::write_all(self.copy, &buf[..count])?;
+        std::io::Write::write_all(self.copy, &buf[..count])
+            .map_err(|error| WriteFailed::new(self.blob, &error))?;
         Ok(count)
     }
 }

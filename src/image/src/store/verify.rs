@@ -2,26 +2,27 @@
 //!
 //! Documents and kept blobs are hashed again. Of a layer the store has files, not the bytes that its digest is
 //! of: it is unpacked once more, aside, from a source whose two digests are looked at on the way, and the two
-//! trees are compared entry by entry. The fresh one can take the place of one that differs.
+//! trees are compared entry by entry. The fresh one can take the place of one that differs. Patches are made once
+//! more, from the layers, and compared in the same way.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::images::Image;
-use super::kept::{Kind, Record};
+use super::kept::{Kind, Record, file_name, seal};
 use super::place::{self, Aside};
 use super::prune::CONTAINER_IMAGE;
 use super::{Error, Slot, Store};
 use crate::digest::{Digest, Hasher};
-use crate::stack::open_root;
-use crate::unpack::{Expected, Limits, Tree, names_in, unpack_layer};
+use crate::stack::{Outcome, open_root};
+use crate::unpack::{Descent, Expected, Limits, Tree, names_in, unpack_layer};
 
 /// Differences that are told of one layer.
 const MAX_TOLD: usize = 10;
@@ -83,19 +84,18 @@ impl Store {
         let aside = Aside::make(&self.root().join("tmp"))?;
         let path = aside.path.join("fs");
         rustix::fs::mkdirat(CWD, &path, Mode::RWXU).map_err(Error::call("mkdir", &path))?;
-        let failed = |why| Error::Layer { diff_id: diff_id.clone(), why };
+        let failed = |why| Error::Layer { digest: digest.clone(), why };
         let fresh = open_root(&path).map_err(Error::call("open", &path))?;
         let mut tree = Tree::new(fresh, self.settings().options()).map_err(failed)?;
         let expected = Expected { digest, size, diff_id };
         let mut unpacked = unpack_layer(source, expected, &Limits::default(), &mut tree).map_err(failed)?;
-        unpacked.applied.skipped.extend(tree.finish().map_err(failed)?);
+        unpacked.applied.also_skipped(tree.finish().map_err(failed)?);
         let kept = self.kept(Kind::Snapshot, diff_id);
         let mut comparison = Comparison::default();
         match self.snapshot(diff_id)? {
             None => comparison.tell("", "is not there"),
             Some(snapshot) => {
-                let open = |path: &Path| open_root(path).map_err(Error::call("open", path));
-                comparison.directories(&open(&snapshot.path)?, &open(&path)?, "")?;
+                comparison.trees(&snapshot.path, &path)?;
             }
         }
         if comparison.told.is_empty() {
@@ -104,15 +104,70 @@ impl Store {
         if repair == Repair::No {
             return Ok(Checked::Differs(comparison.told));
         }
-        if let Some(container) = self.container_on(diff_id)? {
-            return Ok(Checked::InUse(comparison.told, container));
+        // Whoever starts a container has the store open until the container's directory says what it is stacked of.
+        let container = self.alone(|| {
+            let container = self.container_on(diff_id)?;
+            if container.is_none() {
+                place::discard(&self.root().join("tmp"), &kept)?;
+                let record = Record::new(self, unpacked.bytes, &unpacked.applied);
+                self.keep(aside, Kind::Snapshot, diff_id, &record)?;
+                seal(&[kept])?;
+                // The lowest layer's own lock is that of its patch.
+                drop(slot);
+                self.stack_again(diff_id)?;
+            }
+            Ok(container)
+        })?;
+        Ok(match container {
+            Some(container) => Checked::InUse(comparison.told, container),
+            None => Checked::Repaired(comparison.told),
+        })
+    }
+
+    /// Makes the patches of an image aside and compares them with those that are there. Its layers should be as
+    /// they were: what is found here tells of them, too.
+    pub fn check_patches(&self, image: &Image, repair: Repair) -> Result<Checked, Error> {
+        let mut comparison = Comparison { of_patches: true, ..Comparison::default() };
+        let mut differing: Option<Digest> = None;
+        self.stack(&image.layers, &mut |snapshot, chain_id, below| {
+            let aside = Aside::make(&self.root().join("tmp"))?;
+            let fresh = aside.path.join("fs");
+            let outcome = self.fill_patch(&fresh, snapshot, below)?;
+            let directory = PathBuf::from(Kind::Patch.directory()).join(file_name(chain_id)).join("fs");
+            let kept = self.whole(Kind::Patch, chain_id)?;
+            let is_there = kept.as_ref().is_some_and(|record| !record.empty);
+            let before = comparison.told.len();
+            match (outcome, kept) {
+                (Outcome::Empty, None) => {}
+                (Outcome::Empty, Some(record)) if record.empty => {}
+                (Outcome::Filled, Some(record)) if !record.empty => {
+                    comparison.trees(&self.root().join(&directory), &fresh)?;
+                }
+                (Outcome::Filled, _) => comparison.tell("", "is not there"),
+                (Outcome::Empty, Some(_)) => comparison.tell("", "is not needed"),
+            }
+            if comparison.told.len() > before {
+                differing.get_or_insert_with(|| snapshot.diff_id.clone());
+            }
+            Ok(is_there.then_some(directory))
+        })?;
+        match differing {
+            None => Ok(Checked::Same),
+            Some(_) if repair == Repair::No => Ok(Checked::Differs(comparison.told)),
+            Some(lowest) => {
+                let container = self.alone(|| {
+                    let container = self.container_on(&lowest)?;
+                    if container.is_none() {
+                        self.stack_again(&lowest)?;
+                    }
+                    Ok(container)
+                })?;
+                Ok(match container {
+                    Some(container) => Checked::InUse(comparison.told, container),
+                    None => Checked::Repaired(comparison.told),
+                })
+            }
         }
-        place::discard(&self.root().join("tmp"), &kept)?;
-        let record = Record::new(self, unpacked.bytes, &unpacked.applied);
-        self.keep(aside, Kind::Snapshot, diff_id, &record)?;
-        self.seal_paths(&[kept])?;
-        drop(slot);
-        Ok(Checked::Repaired(comparison.told))
     }
 
     /// A container whose root is stacked on a layer.
@@ -133,8 +188,12 @@ impl Store {
 #[derive(Default)]
 struct Comparison {
     told: Vec<String>,
-    /// Inode numbers of files with several names: which of one tree is which of the other.
+    /// Inode numbers of files with several names: which of the kept tree is which of the fresh one, and back. How
+    /// many names a file has says nothing: patches give it more.
     links: HashMap<u64, u64>,
+    back: HashMap<u64, u64>,
+    /// Whether these are patches: what is linked in a fresh one is to be the same file in the kept one.
+    of_patches: bool,
 }
 
 impl Comparison {
@@ -149,15 +208,25 @@ impl Comparison {
         }
     }
 
+    fn trees(&mut self, kept: &Path, fresh: &Path) -> Result<(), Error> {
+        (self.links, self.back) = (HashMap::new(), HashMap::new());
+        let open = |path: &Path| {
+            open_root(path).map(|dir| Descent::new(dir, OFlags::RDONLY)).map_err(Error::call("open", path))
+        };
+        self.directories(&mut open(kept)?, &mut open(fresh)?, "")
+    }
+
     /// Compares what is in two directories, and the directories' own attributes.
-    fn directories(&mut self, kept: &OwnedFd, fresh: &OwnedFd, path: &str) -> Result<(), Error> {
+    fn directories(&mut self, kept: &mut Descent, fresh: &mut Descent, path: &str) -> Result<(), Error> {
         let call = |call| Error::call(call, Path::new(path));
-        let stats = |fd: &OwnedFd| rustix::fs::fstat(fd);
-        let (a, b) = (stats(kept).map_err(call("fstat"))?, stats(fresh).map_err(call("fstat"))?);
+        let (a, b) = (
+            rustix::fs::fstat(kept.dir()).map_err(call("fstat"))?,
+            rustix::fs::fstat(fresh.dir()).map_err(call("fstat"))?,
+        );
         self.attributes(&a, &b, path);
-        self.xattrs(kept.as_fd(), fresh.as_fd(), path)?;
-        let names = |fd: &OwnedFd| -> Result<Vec<Vec<u8>>, Error> {
-            let mut names = names_in(fd.as_fd()).map_err(call("getdents64"))?;
+        self.xattrs(kept.dir(), fresh.dir(), path)?;
+        let names = |dir: &Descent| -> Result<Vec<Vec<u8>>, Error> {
+            let mut names = names_in(dir.dir()).map_err(call("getdents64"))?;
             names.sort();
             Ok(names)
         };
@@ -176,10 +245,16 @@ impl Comparison {
         Ok(())
     }
 
-    fn entry(&mut self, kept: &OwnedFd, fresh: &OwnedFd, name: &[u8], path: &str) -> Result<(), Error> {
-        let stat = |at: &OwnedFd| {
-            rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(Error::call("fstatat", Path::new(path)))
+    fn entry(
+        &mut self,
+        kept: &mut Descent,
+        fresh: &mut Descent,
+        name: &[u8],
+        path: &str,
+    ) -> Result<(), Error> {
+        let call = |call| Error::call(call, Path::new(path));
+        let stat = |at: &Descent| {
+            rustix::fs::statat(at.dir(), name, AtFlags::SYMLINK_NOFOLLOW).map_err(call("fstatat"))
         };
         let (a, b) = (stat(kept)?, stat(fresh)?);
         let kind = FileType::from_raw_mode(a.st_mode);
@@ -187,30 +262,35 @@ impl Comparison {
             self.tell(path, "is of another type");
             return Ok(());
         }
-        let open = |at: &OwnedFd, flags: OFlags| {
-            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(at, name, flags, Mode::empty()).map_err(Error::call("openat", Path::new(path)))
-        };
         if kind == FileType::Directory {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            return self.directories(&open(kept, flags)?, &open(fresh, flags)?, path);
+            for dir in [&mut *kept, &mut *fresh] {
+                dir.enter(name).map_err(call("openat"))?;
+            }
+            self.directories(kept, fresh, path)?;
+            for dir in [kept, fresh] {
+                dir.leave().map_err(call("openat"))?;
+            }
+            return Ok(());
         }
         self.attributes(&a, &b, path);
-        if a.st_nlink != b.st_nlink || *self.links.entry(a.st_ino).or_insert(b.st_ino) != b.st_ino {
+        if !self.same_names(&a, &b) {
             self.tell(path, "has other hard links");
         }
         match kind {
             FileType::RegularFile if a.st_size == b.st_size => {
-                let (kept, fresh) = (open(kept, OFlags::RDONLY)?, open(fresh, OFlags::RDONLY)?);
+                let open = |at: &Descent| {
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    rustix::fs::openat(at.dir(), name, flags, Mode::empty()).map_err(call("openat"))
+                };
+                let (kept, fresh) = (open(kept)?, open(fresh)?);
                 self.xattrs(kept.as_fd(), fresh.as_fd(), path)?;
                 if !same_content(kept.into(), fresh.into(), path)? {
                     self.tell(path, "has other content");
                 }
             }
             FileType::Symlink => {
-                let target = |at: &OwnedFd| {
-                    rustix::fs::readlinkat(at, name, Vec::new())
-                        .map_err(Error::call("readlinkat", Path::new(path)))
+                let target = |at: &Descent| {
+                    rustix::fs::readlinkat(at.dir(), name, Vec::new()).map_err(call("readlinkat"))
                 };
                 if target(kept)? != target(fresh)? {
                     self.tell(path, "leads elsewhere");
@@ -225,6 +305,19 @@ impl Comparison {
             | FileType::Unknown => {}
         }
         Ok(())
+    }
+
+    /// Whether a file has the same other names in both trees.
+    fn same_names(&mut self, a: &Stat, b: &Stat) -> bool {
+        if a.st_nlink == 1 && b.st_nlink == 1 {
+            return true;
+        }
+        if self.of_patches && b.st_nlink > 1 {
+            return a.st_ino == b.st_ino;
+        }
+        let forth = *self.links.entry(a.st_ino).or_insert(b.st_ino) == b.st_ino;
+        let back = *self.back.entry(b.st_ino).or_insert(a.st_ino) == a.st_ino;
+        forth && back
     }
 
     fn attributes(&mut self, a: &Stat, b: &Stat, path: &str) {

@@ -1,12 +1,24 @@
 //! The records of PAX extension headers: `LENGTH KEY=VALUE\n` (POSIX pax, "pax Extended Header").
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 
-use super::TarError;
 use super::sparse::Described;
+use super::{MAX_RECORDS, TarError};
 
 const SCHILY: &[u8] = b"SCHILY.xattr.";
 const LIBARCHIVE: &[u8] = b"LIBARCHIVE.xattr.";
+
+/// Extended attributes that an entry may have. Real ones have a few: a label, capabilities, two ACLs. Each costs a
+/// system call, and those of a global header count for every entry.
+const MAX_XATTRS: usize = 256;
+
+/// Bytes of an extended attribute (XATTR_SIZE_MAX of Linux).
+const MAX_XATTR: usize = 64 << 10;
+
+/// Names and values, each name once.
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// What records say about an entry; what they leave open stands in its header.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +30,25 @@ pub(super) struct Records {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) sparse: Described,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    libarchive: Vec<(Vec<u8>, Vec<u8>)>,
+    xattrs: Xattrs,
+    libarchive: Xattrs,
+}
+
+/// Adds an attribute, in the place of one of its name.
+fn put(all: &mut Xattrs, name: Vec<u8>, value: Vec<u8>) -> Result<(), TarError> {
+    if value.len() > MAX_XATTR {
+        return Err(TarError::Limit { what: "bytes in an extended attribute", limit: MAX_XATTR });
+    }
+    match all.iter().position(|(known, _)| *known == name) {
+        Some(at) => all[at].1 = value,
+        None if all.len() == MAX_XATTRS => return Err(too_many()),
+        None => all.push((name, value)),
+    }
+    Ok(())
+}
+
+fn too_many() -> TarError {
+    TarError::Limit { what: "extended attributes of an entry", limit: MAX_XATTRS }
 }
 
 fn bad(field: &str) -> TarError {
@@ -101,9 +130,10 @@ impl Records {
             b"mtime" => self.mtime = if given { Some(time(value)?) } else { None },
             _ => {
                 if let Some(name) = key.strip_prefix(SCHILY) {
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
+                    put(&mut self.xattrs, name.to_vec(), value.to_vec())?;
                 } else if let Some(name) = key.strip_prefix(LIBARCHIVE) {
-                    self.libarchive.push(libarchive(name, value)?);
+                    let (name, value) = libarchive(name, value)?;
+                    put(&mut self.libarchive, name, value)?;
                 } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.set(name, value)?;
                 }
@@ -112,37 +142,52 @@ impl Records {
         Ok(())
     }
 
-    /// Takes over what another header says.
-    pub(super) fn update(&mut self, other: Records) {
-        *self = self.with(&other);
+    /// Takes over what another global header says. All of them together may have what one may have: they hold for
+    /// each entry that follows.
+    pub(super) fn update(&mut self, other: Records) -> Result<(), TarError> {
+        *self = self.with(other)?;
+        // What a sparse file's map says is that file's own.
+        self.sparse = Described::default();
+        let xattrs = self.xattrs.iter().chain(&self.libarchive).map(|(name, value)| name.len() + value.len());
+        let names = [&self.path, &self.link].into_iter().flatten().map(Vec::len);
+        let length = xattrs.chain(names).sum::<usize>() as u64;
+        if length > MAX_RECORDS {
+            return Err(TarError::TooLong { what: "global records", length });
+        }
+        Ok(())
     }
 
     /// These records, overridden by those of one entry.
-    pub(super) fn with(&self, local: &Records) -> Records {
-        let both =
-            |a: &Vec<(Vec<u8>, Vec<u8>)>, b: &Vec<(Vec<u8>, Vec<u8>)>| [a.as_slice(), b.as_slice()].concat();
-        Records {
-            path: local.path.clone().or_else(|| self.path.clone()),
-            link: local.link.clone().or_else(|| self.link.clone()),
+    pub(super) fn with(&self, local: Records) -> Result<Records, TarError> {
+        let over = |global: &Xattrs, local: Xattrs| -> Result<Xattrs, TarError> {
+            if global.is_empty() {
+                return Ok(local);
+            }
+            let mut all = global.clone();
+            for (name, value) in local {
+                put(&mut all, name, value)?;
+            }
+            Ok(all)
+        };
+        Ok(Records {
+            path: local.path.or_else(|| self.path.clone()),
+            link: local.link.or_else(|| self.link.clone()),
             size: local.size.or(self.size),
             uid: local.uid.or(self.uid),
             gid: local.gid.or(self.gid),
             mtime: local.mtime.or(self.mtime),
-            sparse: local.sparse.clone(),
-            xattrs: both(&self.xattrs, &local.xattrs),
-            libarchive: both(&self.libarchive, &local.libarchive),
-        }
+            sparse: local.sparse,
+            xattrs: over(&self.xattrs, local.xattrs)?,
+            libarchive: over(&self.libarchive, local.libarchive)?,
+        })
     }
 
-    /// The attributes, each name once: libarchive writes both forms, and the last one of a name counts.
-    pub(super) fn into_xattrs(self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        for (name, value) in self.libarchive.into_iter().chain(self.xattrs) {
-            match all.iter_mut().find(|(known, _)| *known == name) {
-                Some(known) => known.1 = value,
-                None => all.push((name, value)),
-            }
+    /// The attributes by name, each once: libarchive writes both forms, and SCHILY's counts.
+    pub(super) fn into_xattrs(self) -> Result<Xattrs, TarError> {
+        if self.libarchive.is_empty() {
+            return Ok(self.xattrs);
         }
-        all
+        let all: BTreeMap<_, _> = self.libarchive.into_iter().chain(self.xattrs).collect();
+        if all.len() > MAX_XATTRS { Err(too_many()) } else { Ok(all.into_iter().collect()) }
     }
 }

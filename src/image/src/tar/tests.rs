@@ -80,9 +80,45 @@ fn both_families_of_xattrs_are_binary_safe() {
     tar.file("a", b"");
     let (entry, _) = all(&tar.finish()).unwrap().remove(0);
     let expected: [(&[u8], &[u8]); 3] =
-        [(b"user.a b", b"\0\x01\n"), (b"user.raw", b"\0=\n\xff"), (b"user.empty", b"")];
+        [(b"user.a b", b"\0\x01\n"), (b"user.empty", b""), (b"user.raw", b"\0=\n\xff")];
     let found: Vec<(&[u8], &[u8])> = entry.xattrs.iter().map(|(n, v)| (n.as_slice(), v.as_slice())).collect();
     assert_eq!(found, expected);
+}
+
+#[test]
+fn extended_attributes_are_bounded_whatever_headers_they_come_from() {
+    let refused = |tar: TarBuilder| all(&tar.finish()).unwrap_err().to_string();
+    let value = vec![b'v'; 60 << 10];
+    let names: Vec<String> = (0..257).map(|i| format!("SCHILY.xattr.user.{i}")).collect();
+    // Each header says the same names: the last one counts, and nothing piles up.
+    let mut tar = TarBuilder::default();
+    for i in 0..100u8 {
+        tar.global(&[("SCHILY.xattr.user.a", &value), ("SCHILY.xattr.user.b", &[i])]);
+    }
+    tar.pax(&[("SCHILY.xattr.user.a", b"own")]);
+    tar.file("a", b"");
+    let (entry, _) = all(&tar.finish()).unwrap().remove(0);
+    let expected = [(b"user.a".to_vec(), b"own".to_vec()), (b"user.b".to_vec(), vec![99])];
+    assert_eq!(entry.xattrs, expected);
+    // Other names add up to the limit of one header.
+    let mut tar = TarBuilder::default();
+    for name in &names[..18] {
+        tar.global(&[(name, &value)]);
+    }
+    assert!(refused(tar).starts_with("tar: global records of "));
+    let all_of =
+        |names: &[String]| -> Vec<u8> { names.iter().flat_map(|name| pax_record(name, b"")).collect() };
+    let mut tar = TarBuilder::default();
+    tar.raw(b'x', "x", &all_of(&names));
+    assert_eq!(refused(tar), "tar: more than 256 extended attributes of an entry");
+    let mut tar = TarBuilder::default();
+    tar.raw(b'g', "g", &all_of(&names[..200]));
+    tar.raw(b'x', "x", &all_of(&names[200..]));
+    tar.file("a", b"");
+    assert_eq!(refused(tar), "tar: more than 256 extended attributes of an entry");
+    let mut tar = TarBuilder::default();
+    tar.pax(&[("SCHILY.xattr.user.a", &vec![0; (64 << 10) + 1])]);
+    assert_eq!(refused(tar), "tar: more than 65536 bytes in an extended attribute");
 }
 
 #[test]

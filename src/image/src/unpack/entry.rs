@@ -63,7 +63,7 @@ fn opaque(tree: &mut Tree, parents: &[&[u8]], path: &[u8]) -> Result<(), Error> 
     let parent = tree.parent(parents)?;
     let dir = remove::open_dir(parent.fd.as_fd(), b".").map_err(Error::call("openat", path))?;
     tree.forget_parents();
-    let removed = remove::remove_lower_children(tree, dir.as_fd(), parent.inode);
+    let removed = remove::remove_lower_children(tree, dir, parent.inode);
     removed.map(drop).map_err(Error::call("unlinkat", path))
 }
 
@@ -75,7 +75,7 @@ fn whiteout(tree: &mut Tree, place: &Place<'_>) -> Result<(), Error> {
     if !tree.is_overlay() {
         tree.forget_parents();
         let removed = remove::remove_lower(tree, dir.as_fd(), parent.inode, place.name);
-        return removed.map(drop).map_err(Error::call("unlinkat", &place.path));
+        return removed.map_err(Error::call("unlinkat", &place.path));
     }
     // Unprivileged since Linux 5.8.
     let made = rustix::fs::mknodat(dir, place.name, FileType::CharacterDevice, Mode::empty(), 0);
@@ -100,10 +100,8 @@ fn make<T>(
     let parent = tree.parent(&place.parents)?;
     let made = match create(&parent) {
         Err(Errno::EXIST) => {
-            remove::remove_all(parent.fd.as_fd(), place.name)
-                .map_err(Error::call("unlinkat", &place.path))?;
-            // What was removed may be where the open parent was reached through.
-            tree.forget_parents();
+            // What is removed may be where the open parent was reached through.
+            tree.remove(&parent, place.name, &place.path)?;
             create(&*tree.parent(&place.parents)?)
         }
         other => other,
@@ -221,8 +219,7 @@ fn hard_link(tree: &mut Tree, entry: &Entry, place: &Place<'_>) -> Result<(), Er
         }
         // The target is in a lower layer. What this layer has of the name gives way now.
         let parent = tree.parent(&place.parents)?;
-        remove::remove_all(parent.fd.as_fd(), place.name).map_err(Error::call("unlinkat", &place.path))?;
-        tree.forget_parents();
+        tree.remove(&parent, place.name, &place.path)?;
         tree.need_link(place.path.clone(), target);
         return Ok(());
     };

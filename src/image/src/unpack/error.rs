@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -66,14 +67,71 @@ pub enum Error {
 
 impl Error {
     /// Builds `Call` from an errno, for `map_err`.
-    pub(crate) fn call(call: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error {
+    pub(crate) fn call(call: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> Error + use<> {
         let path = String::from_utf8_lossy(path).into_owned();
         move |errno| Error::Call { call, path, errno }
     }
 
-    /// Whether the disk is full.
+    /// Whether the disk is full: for what is unpacked, or for a copy of the source that is written on the way.
     pub fn is_full(&self) -> bool {
-        matches!(self, Error::Call { errno: Errno::NOSPC | Errno::DQUOT, .. })
+        match self {
+            Error::Call { errno, .. } => is_full(*errno),
+            Error::Read(error) => WriteFailed::of(error).is_some_and(WriteFailed::is_full),
+            Error::Compression(_)
+            | Error::DiffId { .. }
+            | Error::DiffIdOfBlob
+            | Error::Tar(_)
+            | Error::Escape { .. }
+            | Error::Limit { .. }
+            | Error::Unmapped { .. }
+            | Error::Interrupted => false,
+        }
+    }
+}
+
+fn is_full(errno: Errno) -> bool {
+    matches!(errno, Errno::NOSPC | Errno::DQUOT)
+}
+
+/// Why a source that is copied as it is read ended: its copy could not be written.
+#[derive(Debug)]
+pub struct WriteFailed {
+    path: PathBuf,
+    errno: Errno,
+}
+
+impl WriteFailed {
+    pub(crate) fn new(path: &Path, error: &io::Error) -> WriteFailed {
+        let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
+        WriteFailed { path: path.to_owned(), errno }
+    }
+
+    fn of(error: &io::Error) -> Option<&WriteFailed> {
+        error.get_ref().and_then(|inner| inner.downcast_ref())
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        is_full(self.errno)
+    }
+}
+
+impl fmt::Display for WriteFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "write({:?}): {}", self.path, Named(self.errno))
+    }
+}
+
+impl std::error::Error for WriteFailed {}
+
+impl From<WriteFailed> for io::Error {
+    fn from(failed: WriteFailed) -> io::Error {
+        io::Error::other(failed)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Error::Read(error)
     }
 }
 
@@ -85,6 +143,7 @@ impl From<TarError> for Error {
             | TarError::Checksum
             | TarError::Field { .. }
             | TarError::TooLong { .. }
+            | TarError::Limit { .. }
             | TarError::Type { .. } => Error::Tar(error),
         }
     }

@@ -13,6 +13,10 @@ use crate::tar::Reader;
 const CHUNK: usize = 256 << 10;
 const DEPTH: usize = 4;
 
+/// Bytes of extended attributes that a layer may have. A global header of the tar gives them to each entry, so that
+/// neither the tar's size nor the ratio tells of them.
+const MAX_XATTRS: u64 = 1 << 30;
+
 /// What a layer must be.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
@@ -41,6 +45,19 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits { bytes: 256 << 30, entries: 10_000_000, ratio: 200, ratio_from: 1 << 30 }
+    }
+}
+
+impl Limits {
+    /// Whether so many bytes may have come of so many; what there is too much of, and its limit.
+    pub(crate) fn check(&self, made: u64, taken: u64) -> Result<(), (&'static str, u64)> {
+        if made > self.bytes {
+            return Err(("bytes unpacked", self.bytes));
+        }
+        if made > self.ratio_from && made / self.ratio > taken {
+            return Err(("bytes unpacked for each byte packed", self.ratio));
+        }
+        Ok(())
     }
 }
 
@@ -96,8 +113,7 @@ fn produce<R: Read>(
     full: &SyncSender<Vec<u8>>,
     spare: &Receiver<Vec<u8>>,
 ) -> Result<Format, Error> {
-    let mut read = Counted { inner: &mut source, count: 0 };
-    let mut decoder = Decompressor::new(&mut read)?;
+    let mut decoder = Decompressor::new(Counted::new(&mut source))?;
     let format = decoder.format();
     let mut total = 0u64;
     loop {
@@ -116,12 +132,8 @@ fn produce<R: Read>(
             break;
         }
         total += buffer.len() as u64;
-        if total > limits.bytes {
-            return Err(Error::Limit { what: "bytes unpacked", limit: limits.bytes });
-        }
-        if total > limits.ratio_from && total / limits.ratio > decoder.taken() {
-            return Err(Error::Limit { what: "bytes unpacked for each byte packed", limit: limits.ratio });
-        }
+        let checked = limits.check(total, decoder.taken());
+        checked.map_err(|(what, limit)| Error::Limit { what, limit })?;
         full.send(buffer).map_err(|_| Error::Interrupted)?;
     }
     drop(decoder);
@@ -131,9 +143,15 @@ fn produce<R: Read>(
 }
 
 /// Counts what the decoder has taken.
-struct Counted<R> {
+pub(crate) struct Counted<R> {
     inner: R,
     count: u64,
+}
+
+impl<R: Read> Counted<R> {
+    pub(crate) fn new(inner: R) -> Counted<R> {
+        Counted { inner, count: 0 }
+    }
 }
 
 impl<R: Read> Read for Counted<R> {
@@ -144,8 +162,8 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-impl<R: Read> Decompressor<&mut Counted<R>> {
-    fn taken(&self) -> u64 {
+impl<R: Read> Decompressor<Counted<R>> {
+    pub(crate) fn taken(&self) -> u64 {
         self.source().count
     }
 }
@@ -177,11 +195,15 @@ fn consume(
 }
 
 fn write(reader: &mut Reader<Chunks>, limits: &Limits, tree: &mut Tree) -> Result<u64, Error> {
-    let mut entries = 0;
+    let (mut entries, mut xattrs) = (0, 0u64);
     while let Some(found) = reader.next_entry()? {
         entries += 1;
         if entries > limits.entries {
             return Err(Error::Limit { what: "entries", limit: limits.entries });
+        }
+        xattrs += found.xattrs.iter().map(|(name, value)| (name.len() + value.len()) as u64).sum::<u64>();
+        if xattrs > MAX_XATTRS {
+            return Err(Error::Limit { what: "bytes of extended attributes", limit: MAX_XATTRS });
         }
         entry::apply(tree, &found, reader)?;
     }

@@ -410,3 +410,15 @@ fn what_the_source_says_is_told() {
     let error = unpack_layer(Broken, expected, &Limits::default(), &mut tree).unwrap_err();
     assert_eq!(error.to_string(), "connection reset");
 }
+
+#[test]
+fn a_directory_that_was_replaced_is_not_taken_from_below() {
+    let upper = layer(|tar| {
+        tar.file("a/b/c", b"new");
+        tar.file("a", b"file");
+        tar.link(b'1', "linked", "a");
+    });
+    let (dir, applied) = unpack(Form::Overlay, &[upper]);
+    assert_eq!(applied.unwrap()[0].needs, []);
+    assert_tree(dir.path(), &[("a", "file"), ("linked", "file")]);
+}

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
+use super::descent::Descent;
 use super::names::Escape;
 use super::{Error, remove};
 
@@ -99,6 +100,15 @@ pub struct Applied {
 
 /// Directories that stay open, the last used first: a tar goes up and down a few of them.
 const MAX_OPEN: usize = 16;
+
+impl Applied {
+    /// Adds what [`Tree::finish`] left out.
+    pub fn also_skipped(&mut self, (skipped, count): (Vec<Skipped>, u64)) {
+        self.skipped.extend(skipped);
+        self.skipped.truncate(MAX_SKIPPED);
+        self.skipped_count += count;
+    }
+}
 
 /// How many omissions are kept.
 pub const MAX_SKIPPED: usize = 64;
@@ -214,7 +224,9 @@ impl Tree {
 
     /// Gives all directories their attributes: after all entries, because each one changes its directory's
     /// times, default ACLs and the set-group-id bit are inherited, and a directory may be read-only.
-    pub fn finish(mut self) -> Result<Vec<Skipped>, Error> {
+    ///
+    /// Gives what was left out of that: the first ones, and their number.
+    pub fn finish(mut self) -> Result<(Vec<Skipped>, u64), Error> {
         let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_iter().collect();
         // The deepest first: without root, a directory of mode 0 cannot be passed.
         pending.sort_by_key(|(_, (path, _))| std::cmp::Reverse(path.len()));
@@ -238,33 +250,49 @@ impl Tree {
             }
         }
         if !missed.is_empty() {
-            let root = remove::open_dir(self.root.as_fd(), b".").map_err(Error::call("openat", b"/"))?;
-            self.finish_missed(&missed, &root, &mut Vec::new())?;
+            self.finish_missed(&missed)?;
         }
-        Ok(self.applied.skipped)
+        Ok((self.applied.skipped, self.applied.skipped_count))
     }
 
     /// Looks through the whole tree for directories that are not found by the name they were made by.
-    fn finish_missed(
-        &mut self,
-        missed: &HashMap<u64, Attributes>,
-        dir: &OwnedFd,
-        path: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        for name in remove::names(dir.as_fd()).map_err(Error::call("getdents64", path))? {
-            let child = match remove::open_dir(dir.as_fd(), &name) {
-                Ok(child) => child,
-                Err(Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => continue,
-                Err(errno) => return Err(Error::call("openat", path)(errno)),
+    fn finish_missed(&mut self, missed: &HashMap<u64, Attributes>) -> Result<(), Error> {
+        let root = remove::open_dir(self.root.as_fd(), b".").map_err(Error::call("openat", b"/"))?;
+        let mut way = Descent::new(root, OFlags::RDONLY);
+        let mut path: Vec<Vec<u8>> = Vec::new();
+        let told = |path: &[Vec<u8>]| path.join(&b'/');
+        let names = |way: &Descent, path: &[Vec<u8>]| {
+            remove::names(way.dir()).map_err(|errno| Error::call("getdents64", &told(path))(errno))
+        };
+        let mut left = vec![names(&way, &path)?];
+        while let Some(here) = left.last_mut() {
+            let Some(name) = here.pop() else {
+                left.pop();
+                if left.is_empty() {
+                    break;
+                }
+                let stat = rustix::fs::fstat(way.dir())
+                    .map_err(|errno| Error::call("fstat", &told(&path))(errno))?;
+                // Going up needs the right to pass: the directory gets its attributes from above.
+                way.leave().map_err(|errno| Error::call("openat", &told(&path))(errno))?;
+                let name = path.pop().unwrap_or_default();
+                if let Some(attributes) = missed.get(&stat.st_ino) {
+                    let at = |errno| Error::call("openat", &name)(errno);
+                    let dir = remove::open_dir(way.dir(), &name).map_err(at)?;
+                    path.push(name);
+                    attributes.set_on_fd(self, dir.as_fd(), &told(&path))?;
+                    path.pop();
+                }
+                continue;
             };
-            let length = path.len();
-            path.push(b'/');
-            path.extend_from_slice(&name);
-            self.finish_missed(missed, &child, path)?;
-            if let Some(attributes) = missed.get(&inode_of(&child, path)?) {
-                attributes.set_on_fd(self, child.as_fd(), path)?;
+            match way.enter(&name) {
+                Ok(()) => {
+                    path.push(name);
+                    left.push(names(&way, &path)?);
+                }
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+                Err(errno) => return Err(Error::call("openat", &told(&path))(errno)),
             }
-            path.truncate(length);
         }
         Ok(())
     }
@@ -335,81 +363,77 @@ impl Tree {
     fn make_parents(&mut self, parts: &[&[u8]]) -> Result<OwnedFd, Error> {
         let whole = parts.join(&b'/');
         let mut todo: Vec<Vec<u8>> = parts.iter().rev().map(|part| part.to_vec()).collect();
-        let mut walked: Vec<(OwnedFd, Vec<u8>)> = Vec::new();
+        let mut way = self.at_root()?;
+        let mut names: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
         while let Some(part) = todo.pop() {
             match part.as_slice() {
                 b"" | b"." => continue,
                 b".." => {
                     // As in a chroot: above the root is the root.
-                    walked.pop();
+                    way.leave().map_err(Error::call("openat", &whole))?;
+                    names.pop();
                     continue;
                 }
                 _ => {}
             }
-            let at = walked.last().map_or(self.root.as_fd(), |(fd, _)| fd.as_fd());
-            let path = walked.iter().map(|(_, name)| name.as_slice()).chain([part.as_slice()]);
-            let path = path.collect::<Vec<_>>().join(&b'/');
-            let opened = rustix::fs::openat(
-                at,
-                part.as_slice(),
-                PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW,
-                Mode::empty(),
-            );
-            let fd = match opened {
-                Ok(fd) => fd,
-                Err(Errno::NOENT) => {
-                    self.make_implied(at.try_clone_to_owned().map_err(|_| Error::Interrupted)?, &part, path)?
-                }
+            names.push(part);
+            let part = names.last().map(Vec::as_slice).unwrap_or_default();
+            let told = |call| Error::call(call, &names.join(&b'/'));
+            match way.enter(part) {
+                Ok(()) => continue,
+                Err(Errno::NOENT) => {}
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    let stat = rustix::fs::statat(at, part.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
-                        .map_err(Error::call("statat", &path))?;
+                    let stat = rustix::fs::statat(way.dir(), part, AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(told("statat"))?;
                     if is_whiteout(&stat) && self.is_overlay() {
-                        let at = at.try_clone_to_owned().map_err(|_| Error::Interrupted)?;
-                        remove::unlink(at.as_fd(), &part, AtFlags::empty())
-                            .map_err(Error::call("unlinkat", &path))?;
-                        let fd = self.make_implied(at, &part, path.clone())?;
-                        self.make_opaque(fd.as_fd(), &path)?;
+                        remove::unlink(way.dir(), part, AtFlags::empty()).map_err(told("unlinkat"))?;
+                        let path = names.join(&b'/');
+                        self.make_implied(&mut way, part, path.clone())?;
+                        self.make_opaque(way.dir(), &path)?;
                         // What was below is gone: nothing is to be taken from there.
-                        self.implied.remove(&inode_of(&fd, &path)?);
-                        fd
+                        self.implied.remove(&inode_of(way.dir(), &path)?);
                     } else if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                         links += 1;
                         // MAXSYMLINKS of the kernel.
                         if links > 40 {
                             return Err(escape(&whole, Escape::Loop));
                         }
-                        let target = rustix::fs::readlinkat(at, part.as_slice(), Vec::new())
-                            .map_err(Error::call("readlinkat", &path))?;
+                        let target = rustix::fs::readlinkat(way.dir(), part, Vec::new())
+                            .map_err(told("readlinkat"))?;
                         let target = target.as_bytes();
+                        names.pop();
                         if target.starts_with(b"/") {
-                            walked.clear();
+                            way = self.at_root()?;
+                            names.clear();
                         }
                         todo.extend(target.split(|b| *b == b'/').rev().map(<[u8]>::to_vec));
-                        continue;
                     } else {
                         return Err(escape(&whole, Escape::Parent));
                     }
+                    continue;
                 }
-                Err(errno) => return Err(Error::call("openat", &path)(errno)),
-            };
-            walked.push((fd, part));
+                Err(errno) => return Err(told("openat")(errno)),
+            }
+            self.make_implied(&mut way, part, names.join(&b'/'))?;
         }
-        match walked.pop() {
-            Some((fd, _)) => Ok(fd),
-            None => self.root.try_clone().map_err(|_| Error::Interrupted),
-        }
+        Ok(way.into_dir())
     }
 
-    fn make_implied(&mut self, at: OwnedFd, name: &[u8], path: Vec<u8>) -> Result<OwnedFd, Error> {
-        rustix::fs::mkdirat(&at, name, Mode::RWXU).map_err(Error::call("mkdirat", &path))?;
-        let fd = rustix::fs::openat(&at, name, PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
-            .map_err(Error::call("openat", &path))?;
-        let inode = inode_of(&fd, &path)?;
+    fn at_root(&self) -> Result<Descent, Error> {
+        let root = self.root.try_clone().map_err(|_| Error::Interrupted)?;
+        Ok(Descent::new(root, OFlags::PATH))
+    }
+
+    /// Makes a directory without an entry for it and goes there.
+    fn make_implied(&mut self, way: &mut Descent, name: &[u8], path: Vec<u8>) -> Result<(), Error> {
+        rustix::fs::mkdirat(way.dir(), name, Mode::RWXU).map_err(Error::call("mkdirat", &path))?;
+        way.enter(name).map_err(Error::call("openat", &path))?;
+        let inode = inode_of(way.dir(), &path)?;
         self.sequence += 1;
         self.implied.insert(inode, (self.sequence, path.clone()));
         self.pending.insert(inode, (path, Attributes::implied()));
-        Ok(fd)
+        Ok(())
     }
 
     /// Says what a directory's attributes are, by an entry for it.
@@ -455,6 +479,22 @@ impl Tree {
         self.layers <= 1 || self.made.contains(&(parent, name.to_vec()))
     }
 
+    /// Removes what stands in the way of an entry, and all that is known of it: the numbers of its directories may be
+    /// given to what is made next.
+    pub(super) fn remove(&mut self, parent: &Parent, name: &[u8], path: &[u8]) -> Result<(), Error> {
+        let gone =
+            remove::remove_directories(parent.fd.as_fd(), name).map_err(Error::call("unlinkat", path))?;
+        if !gone.is_empty() {
+            for inode in &gone {
+                self.implied.remove(inode);
+                self.pending.remove(inode);
+            }
+            self.made.retain(|(parent, _)| !gone.contains(parent));
+        }
+        self.forget_parents();
+        Ok(())
+    }
+
     /// Forgets the open directories: something was removed, and it may have been what led to one.
     pub(super) fn forget_parents(&mut self) {
         self.open.clear();
@@ -474,7 +514,7 @@ fn masked_bits(root: &OwnedFd) -> u32 {
     umask.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()).unwrap_or(0o777)
 }
 
-fn inode_of(fd: &OwnedFd, path: &[u8]) -> Result<u64, Error> {
+fn inode_of(fd: impl AsFd, path: &[u8]) -> Result<u64, Error> {
     rustix::fs::fstat(fd).map(|stat| stat.st_ino).map_err(Error::call("fstat", path))
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use creel_plan::options::attr;
-use creel_plan::steps::{MountStep, Phase};
+use creel_plan::steps::{MountStep, Parameter, Phase};
 use creel_sys::Errno;
 use rustix::fs::Mode;
 
@@ -53,12 +53,15 @@ pub fn mount(
     i: usize,
     step: &MountStep,
     view: &CgroupView,
+    context: Option<&Parameter>,
     target: BorrowedFd<'_>,
 ) -> Result<OwnedFd, StepError> {
     let wanted = step.attr.map_or(0, |a| a.set);
     match view {
         CgroupView::None => Err(StepError::new(Phase::Mounts, i, "the container has no cgroup to show")),
-        CgroupView::V1 { hierarchies, namespaced } => mount_v1(i, hierarchies, *namespaced, wanted, target),
+        CgroupView::V1 { hierarchies, namespaced } => {
+            mount_v1(i, hierarchies, *namespaced, wanted, context, target)
+        }
         CgroupView::V2 { path, namespaced } => {
             // EPERM or EBUSY: in a user namespace without a cgroup namespace of its own.
             let mounted = match new_filesystem(i, "cgroup2", "cgroup", &[], wanted) {
@@ -87,11 +90,13 @@ fn mount_v1(
     hierarchies: &[V1Hierarchy],
     namespaced: bool,
     wanted: u64,
+    context: Option<&Parameter>,
     target: BorrowedFd<'_>,
 ) -> Result<OwnedFd, StepError> {
     let flags = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    let mode = [("mode".to_string(), Some("755".to_string()))];
-    let tmpfs = new_filesystem(i, "tmpfs", "tmpfs", &mode, flags)?;
+    let mode = ("mode".to_string(), Some("755".to_string()));
+    let parameters: Vec<Parameter> = std::iter::once(mode).chain(context.cloned()).collect();
+    let tmpfs = new_filesystem(i, "tmpfs", "tmpfs", &parameters, flags)?;
     attach(i, &tmpfs, target)?;
     for h in hierarchies {
         let tree = if namespaced {

@@ -70,7 +70,7 @@ fn verify(fd: &OwnedFd, what: &str, number: impl Fn(u32, u32) -> bool) -> Result
 fn mount(peer: &OwnedFd, root: &Root) -> Result<(), StepError> {
     let target = root.file("/dev/console").step(Phase::Console, 0, || "create(/dev/console)".into())?;
     let stat = rustix::fs::fstatfs(&target).step(Phase::Console, 0, || "statfs(/dev/console)".into())?;
-    if stat.f_type == super::sysctl::PROC_SUPER_MAGIC {
+    if stat.f_type == crate::procfs::PROC_SUPER_MAGIC {
         return Err(StepError::new(Phase::Console, 0, "/dev/console leads into a procfs"));
     }
     let tree =

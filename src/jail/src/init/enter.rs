@@ -4,28 +4,27 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Enter, Memory, OldGroups, Phase};
+use creel_plan::steps::{Enter, OldGroups, Phase};
 use creel_sys::Errno;
 use creel_sys::process::{SingleThreaded, setns, unshare};
 use rustix::process::{DumpableBehavior, Gid, Uid};
 
-use super::talk;
+use super::{InitResources, talk};
 use crate::attributes::bind_to_cpus;
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Step, StepError};
+use crate::labels::join_labelled_keyring;
 
 pub fn enter(
     plan: &Enter,
-    memory: Memory,
-    joins: &[(OwnedFd, u64)],
-    cgroup_tasks: &[OwnedFd],
+    resources: &InitResources,
     channel: &Channel,
     alone: &SingleThreaded,
 ) -> Result<(), StepError> {
-    join_cgroup(cgroup_tasks)?;
+    join_cgroup(&resources.cgroup_tasks)?;
     bind_to_cpus(None)?;
     for &i in &plan.joins {
-        if let Some((file, kind)) = joins.get(i) {
+        if let Some((file, kind)) = resources.joins.get(i) {
             setns(file.as_fd(), *kind, alone).step(Phase::Join, i, || "setns".into())?;
         }
     }
@@ -33,18 +32,13 @@ pub fn enter(
         talk(channel.expect(Order::Mapped))?;
         become_root(plan.groups)?;
     }
+    if plan.dumpable {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+            .step(Phase::Enter, 0, || "prctl(DUMPABLE, 1)".into())?;
+    }
     if plan.ipc_namespace {
         unshare(NamespaceKind::Ipc.clone_flag(), alone)
             .step(Phase::Enter, 0, || "unshare(CLONE_NEWIPC)".into())?;
-    }
-    // Until execve the memory is a copy of the runtime's: a process of the container that may ptrace
-    // by capability alone must not look into it (CVE-2016-9962).
-    if memory == Memory::Hidden {
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(
-            Phase::Enter,
-            0,
-            || "prctl(DUMPABLE, 0)".into(),
-        )?;
     }
     // After the cgroup is joined, so that it is the root of the namespace.
     if plan.cgroup_namespace {
@@ -56,8 +50,8 @@ pub fn enter(
         Ok(_) | Err(Errno::PERM) => {}
         other => drop(other.step(Phase::Enter, 0, || "setsid()".into())?),
     }
-    if let Some(name) = &plan.keyring {
-        join_keyring(name)?;
+    if let Some(keyring) = &plan.keyring {
+        join_labelled_keyring(keyring, resources)?;
     }
     if plan.loopback {
         loopback_up()?;
@@ -87,7 +81,8 @@ pub(crate) fn join_cgroup(tasks: &[OwnedFd]) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Root of the user namespace, whose maps are written now.
+/// Root of the user namespace, whose maps are written now. Until execve the memory is a copy of the
+/// runtime's: a process of the container that may ptrace must not look into it (CVE-2016-9962).
 pub(crate) fn become_root(groups: OldGroups) -> Result<(), StepError> {
     let gid = Gid::ROOT;
     let uid = Uid::ROOT;
@@ -99,7 +94,10 @@ pub(crate) fn become_root(groups: OldGroups) -> Result<(), StepError> {
         }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(Phase::Enter, 0, || "setgid(0)".into())?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).step(Phase::Enter, 0, || "setuid(0)".into())
+    rustix::thread::set_thread_res_uid(uid, uid, uid).step(Phase::Enter, 0, || "setuid(0)".into())?;
+    // New ids take the value of /proc/sys/fs/suid_dumpable (prctl(2)), which may be 1.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step(Phase::Enter, 0, || "prctl(DUMPABLE, 0)".into())
 }
 
 /// A new session keyring, searchable by the container's user (keyrings(7)): the caller's keys are

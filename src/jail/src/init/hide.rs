@@ -7,7 +7,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use creel_plan::options::attr;
-use creel_plan::steps::{Hide, HideStep, Phase};
+use creel_plan::steps::{Hide, HideStep, Parameter, Phase};
 use creel_sys::Errno;
 use creel_sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::FileType;
@@ -33,8 +33,8 @@ pub fn hide_all(steps: &[HideStep], root: &Root) -> Result<(), StepError> {
             Err(Errno::NOENT | Errno::NOTDIR) => continue,
             other => other.step(Phase::Hide, i, || format!("open({:?})", step.path))?,
         };
-        match step.how {
-            Hide::Mask => mask(i, step, &target, root, &mut covers)?,
+        match &step.how {
+            Hide::Mask { context } => mask(i, step, context.as_ref(), &target, root, &mut covers)?,
             Hide::Readonly => readonly(i, &target)?,
         }
     }
@@ -44,6 +44,7 @@ pub fn hide_all(steps: &[HideStep], root: &Root) -> Result<(), StepError> {
 fn mask(
     i: usize,
     step: &HideStep,
+    context: Option<&Parameter>,
     target: &OwnedFd,
     root: &Root,
     covers: &mut Covers,
@@ -55,7 +56,7 @@ fn mask(
         Some(first) => {
             open_tree_at(first.as_fd(), "", false).step(Phase::Hide, i, || "open_tree(mask)".into())?
         }
-        None if directory => empty_directory(i)?,
+        None if directory => empty_directory(i, context)?,
         None => null_device(i, root)?,
     };
     attach(i, &mount, target)?;
@@ -64,11 +65,12 @@ fn mask(
 }
 
 /// An empty tmpfs that cannot be written to.
-fn empty_directory(i: usize) -> Result<OwnedFd, StepError> {
+fn empty_directory(i: usize, context: Option<&Parameter>) -> Result<OwnedFd, StepError> {
     let one = || Some("1".to_string());
     let limits =
         [("nr_blocks".to_string(), one()), ("nr_inodes".to_string(), one()), ("ro".to_string(), None)];
-    new_filesystem(i, "tmpfs", "tmpfs", &limits, attr::RDONLY)
+    let parameters: Vec<Parameter> = limits.into_iter().chain(context.cloned()).collect();
+    new_filesystem(i, "tmpfs", "tmpfs", &parameters, attr::RDONLY)
         .map_err(|e| StepError { phase: Phase::Hide, ..e })
 }
 
@@ -121,7 +123,7 @@ pub fn cover_host_pseudo_filesystems(own: &Root) -> Result<(), StepError> {
         }
         match unmount(point.as_str(), UnmountFlags::DETACH) {
             Err(Errno::INVAL | Errno::PERM) => {
-                let cover = empty_directory(0)?;
+                let cover = empty_directory(0, None)?;
                 move_mount(
                     &cover,
                     "",

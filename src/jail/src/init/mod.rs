@@ -16,7 +16,8 @@ mod sysctl;
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use creel_plan::steps::{InitPlan, Memory, Phase, ProcessPlan, SeccompAt};
+use creel_plan::steps::{InitPlan, Phase, ProcessPlan, SeccompAt};
+use creel_sys::Errno;
 use creel_sys::process::SingleThreaded;
 use rustix::fs::Mode;
 use rustix::process::DumpableBehavior;
@@ -25,12 +26,13 @@ pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
 pub(crate) use enter::{become_root, join_cgroup, join_keyring};
 pub(crate) use mounts::{attach as attach_mount, attrs_of, held_link, new_filesystem, open_bind_source};
-pub(crate) use sysctl::{PROC_SUPER_MAGIC, write_oom_score_adj};
+pub(crate) use sysctl::write_oom_score_adj;
 
 use crate::conversation::{Channel, Order, Report};
 use crate::error::{Step, StepError};
 use crate::hooks::{HookState, run_hooks};
 use crate::process::{Filter, Program};
+use crate::procfs::HostProc;
 use crate::rooted::Root;
 
 /// What the host opened or compiled for init; descriptors come by inheritance.
@@ -52,6 +54,8 @@ pub struct InitResources {
     pub filter: Option<Filter>,
     /// Where init waits for `start`.
     pub gate: Option<Gate>,
+    /// The host's procfs, for a plan that needs it.
+    pub proc: Option<HostProc>,
 }
 
 /// The fifo of a created container, open for reading and writing so that neither side's open waits
@@ -66,6 +70,25 @@ pub struct Gate {
 }
 
 impl InitResources {
+    /// The host's procfs, for a step that writes there.
+    pub(crate) fn proc(&self, phase: Phase) -> Result<&HostProc, StepError> {
+        self.proc.as_ref().ok_or_else(|| StepError::new(phase, 0, "the host's procfs was not opened"))
+    }
+
+    /// Has a call that takes nothing but a path act on what `fd`, or a name `below` it, is. Where no mount
+    /// namespace was joined, /proc is the host's until the root is switched.
+    pub(crate) fn with_path_of<T>(
+        &self,
+        fd: BorrowedFd<'_>,
+        below: &str,
+        call: impl FnOnce(&str) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        match &self.proc {
+            Some(proc) => proc.with_path_of(fd, below, call),
+            None => call(&format!("/proc/self/fd/{}{below}", fd.as_raw_fd())),
+        }
+    }
+
     /// Closes everything that the host had open but `channel`, `others` and what is in here: the
     /// host's lock on the state directory, the caller's sockets, leaked descriptors. `preserved`
     /// counts those from 3 on that go to the program.
@@ -84,6 +107,7 @@ impl InitResources {
             opened_outside: _,
             filter: _,
             gate,
+            proc,
         } = self;
         let mut keep: Vec<i32> = vec![channel.as_fd().as_raw_fd()];
         keep.extend(others.iter().map(AsRawFd::as_raw_fd));
@@ -92,6 +116,7 @@ impl InitResources {
         keep.extend(sources.iter().flatten().map(AsRawFd::as_raw_fd));
         keep.extend(rootfs.iter().map(AsRawFd::as_raw_fd));
         keep.extend(gate.iter().map(|gate| gate.fifo.as_raw_fd()));
+        keep.extend(proc.iter().map(AsRawFd::as_raw_fd));
         keep.sort_unstable();
         let first = 3 + i32::try_from(preserved).unwrap_or(i32::MAX - 3);
         creel_sys::fd::close_all_but(first, &keep).step(Phase::Conversation, 0, || "close_range".into())
@@ -137,9 +162,9 @@ fn phases(
     let alone = SingleThreaded::witness();
 
     if let Some(score) = oom_score_adj {
-        sysctl::write_oom_score_adj(*score)?;
+        sysctl::write_oom_score_adj(*score, resources)?;
     }
-    enter::enter(enter, process.memory, &resources.joins, &resources.cgroup_tasks, channel, &alone)?;
+    enter::enter(enter, resources, channel, &alone)?;
     resources.joins.clear();
     resources.cgroup_tasks.clear();
     rustix::process::umask(Mode::empty());
@@ -150,7 +175,7 @@ fn phases(
     mounts::mount_all(mounts, &root, resources, channel)?;
     devices::make_nodes(devices, &root)?;
     devices::make_links(links, &root)?;
-    sysctl::write_all(sysctls)?;
+    sysctl::write_all(sysctls, resources)?;
     if hooks.wait_for_host {
         talk(channel.report(&Report::Hooks))?;
         talk(channel.expect(Order::Proceed))?;
@@ -181,13 +206,16 @@ fn phases(
     Ok(program)
 }
 
-/// What init and exec share at the end: limits, filter, identity, program; returns when it may run.
+/// What init and exec share at the end: limits, labels, filter, identity, program; returns when it may run.
 pub(crate) fn become_program(
     process: &ProcessPlan,
-    resources: &InitResources,
+    resources: &mut InitResources,
     channel: &Channel,
 ) -> Result<Program, StepError> {
     crate::process::set_rlimits(&process.rlimits)?;
+    crate::labels::set_on_exec(&process.labels, resources)?;
+    // The names of directory and program may lead through it (CVE-2024-21626).
+    resources.proc = None;
     if process.no_new_privileges {
         crate::process::set_no_new_privileges()?;
     }
@@ -198,9 +226,11 @@ pub(crate) fn become_program(
     if process.seccomp == SeccompAt::BeforeCredentials {
         load_filter(resources, channel)?;
     }
+    let changes_ids = process.credentials.uid != 0 || process.credentials.gid != 0;
+    let was_open = changes_ids && rustix::process::dumpable_behavior() == Ok(DumpableBehavior::Dumpable);
     crate::process::become_user(&process.credentials, &process.exec.cwd, entered)?;
-    if process.memory == Memory::Readable {
-        // A change of ids has hidden it (proc_pid(5), "dumpable"). Refused by a filter it stays so.
+    if was_open {
+        // Other ids have closed it (prctl(2)). Where a filter forbids that, it stays closed.
         creel_sys::best_effort(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable));
     }
     let program = Program::find(&process.exec, process.credentials.uid)?;

@@ -4,9 +4,10 @@
 //! mount_setattr(2), and is attached to a handle below the root: at no time is it visible with
 //! other flags than asked for, and no path is looked up twice.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use creel_plan::annotations::MOUNT_CONTEXTS;
 use creel_plan::check::check_proc_destination;
 use creel_plan::options::{Atime, attr};
 use creel_plan::steps::{At, Attr, MountSource, MountStep, Parameter, Phase, SourceLink};
@@ -19,10 +20,11 @@ use rustix::mount::{
 };
 
 use super::InitResources;
-use super::sysctl::PROC_SUPER_MAGIC;
 use super::talk;
 use crate::conversation::{Channel, Order};
 use crate::error::{Step, StepError};
+use crate::labels::label_root;
+use crate::procfs::PROC_SUPER_MAGIC;
 use crate::rooted::{Parents, Root};
 
 /// Access time of a mount: a field of three values, and a bit.
@@ -36,20 +38,22 @@ pub fn mount_all(
     resources: &mut InitResources,
     channel: &Channel,
 ) -> Result<(), StepError> {
+    let mut sources = std::mem::take(&mut resources.sources);
+    let resources = &*resources;
     for (i, step) in steps.iter().enumerate() {
-        let opened = resources.sources.get_mut(i).and_then(Option::take);
+        let opened = sources.get_mut(i).and_then(Option::take);
         let mount = match &step.source {
             MountSource::FileSystem { fstype, .. } if fstype == "proc" || fstype == "sysfs" => {
                 let target = ordinary_directory(i, root, fstype, &step.destination)?;
-                filesystem(i, step, target.as_fd(), None, root)?
+                filesystem(i, step, target.as_fd(), None, root, resources)?
             }
             MountSource::FileSystem { .. } => {
                 let (target, new) =
                     root.directory_or_new(&step.destination)
                         .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?;
-                refuse_in_proc(i, step, target.as_fd(), root)?;
+                refuse_in_proc(i, step, target.as_fd(), None, root, resources)?;
                 let covered = (!new).then(|| target.as_fd());
-                filesystem(i, step, target.as_fd(), covered, root)?
+                filesystem(i, step, target.as_fd(), covered, root, resources)?
             }
             MountSource::Bind { source, recursive, link, inside, idmap } => {
                 let tree = match (opened, inside) {
@@ -67,17 +71,17 @@ pub fn mount_all(
                 }
                 let outside = resources.opened_outside && inside.is_none();
                 let locked = if outside { Some(attrs_of(i, &tree)?) } else { None };
-                bind(i, step, &tree, locked, root)?;
+                bind(i, step, &tree, locked, root, resources)?;
                 tree
             }
             MountSource::Remount { flags, data } => {
-                remount(i, step, *flags, data, root)?;
+                remount(i, step, *flags, data, root, resources)?;
                 continue;
             }
-            MountSource::Cgroup => {
+            MountSource::Cgroup { context } => {
                 let target = open_directory(i, root, &step.destination)?;
-                refuse_in_proc(i, step, target.as_fd(), root)?;
-                super::cgroup::mount(i, step, &resources.cgroup_view, target.as_fd())?
+                refuse_in_proc(i, step, target.as_fd(), None, root, resources)?;
+                super::cgroup::mount(i, step, &resources.cgroup_view, context.as_ref(), target.as_fd())?
             }
         };
         set_propagation(i, mount.as_fd(), &step.propagation)?;
@@ -153,14 +157,22 @@ fn copy_link(i: usize, step: &MountStep, link: &OwnedFd, root: &Root) -> Result<
 }
 
 /// MS_REMOUNT of mount(2) on what is mounted at the destination, found by its handle.
-fn remount(i: usize, step: &MountStep, flags: u64, data: &str, root: &Root) -> Result<(), StepError> {
+fn remount(
+    i: usize,
+    step: &MountStep,
+    flags: u64,
+    data: &str,
+    root: &Root,
+    resources: &InitResources,
+) -> Result<(), StepError> {
     let call = || format!("mount({:?}, remount {flags:#x}, {data:?})", step.destination);
     let target = root.resolve(&step.destination).step(Phase::Mounts, i, call)?;
     let data = std::ffi::CString::new(data)
         .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
     let flags = rustix::mount::MountFlags::from_bits_retain(flags as u32);
-    let path = format!("/proc/self/fd/{}", target.as_raw_fd());
-    rustix::mount::mount_remount(path.as_str(), flags, data.as_c_str()).step(Phase::Mounts, i, call)?;
+    resources
+        .with_path_of(target.as_fd(), "", |path| rustix::mount::mount_remount(path, flags, data.as_c_str()))
+        .step(Phase::Mounts, i, call)?;
     set_propagation(i, target.as_fd(), &step.propagation)
 }
 
@@ -208,31 +220,38 @@ fn ordinary_directory(i: usize, root: &Root, fstype: &str, path: &str) -> Result
     }
 }
 
-/// Nothing but a procfs goes on /proc or, a few files of lxcfs excepted, below it (CVE-2019-16884).
-/// The config was checked by its words; here a link in the image may have led to it.
-fn refuse_in_proc(i: usize, step: &MountStep, target: BorrowedFd<'_>, root: &Root) -> Result<(), StepError> {
-    let fs = rustix::fs::fstatfs(target).step(Phase::Mounts, i, || "statfs(mount point)".into())?;
-    if fs.f_type != PROC_SUPER_MAGIC {
-        return Ok(());
-    }
+/// Nothing but a procfs goes on /proc or, a few files of lxcfs excepted, below it, whether a procfs lies there
+/// already or not (CVE-2019-16884). The config was checked by its words; here a link in the image may have
+/// led to it, and `tree`, the source of a bind mount, is known.
+fn refuse_in_proc(
+    i: usize,
+    step: &MountStep,
+    target: BorrowedFd<'_>,
+    tree: Option<&OwnedFd>,
+    root: &Root,
+    resources: &InitResources,
+) -> Result<(), StepError> {
     let link = |fd: BorrowedFd<'_>| {
-        rustix::fs::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()), Vec::new())
+        resources
+            .with_path_of(fd, "", |path| rustix::fs::readlink(path, Vec::with_capacity(256)))
             .step(Phase::Mounts, i, || "readlink(/proc/self/fd)".into())
             .map(|c| c.to_string_lossy().into_owned())
     };
-    let (path, base) = (link(target)?, link(root.as_fd())?);
+    let path = link(target)?;
+    if !path.contains("/proc") {
+        return Ok(());
+    }
+    let base = link(root.as_fd())?;
     let inside = path.strip_prefix(base.trim_end_matches('/')).unwrap_or(&path);
-    check_proc_destination(inside, source_is_procfs(step))
+    check_proc_destination(inside, source_is_procfs(step, tree))
         .map_err(|why| StepError::new(Phase::Mounts, i, why))
 }
 
-fn source_is_procfs(step: &MountStep) -> bool {
-    match &step.source {
-        MountSource::Bind { source, .. } => {
-            rustix::fs::statfs(source.as_str()).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC)
-        }
-        MountSource::FileSystem { fstype, .. } => fstype == "proc",
-        MountSource::Cgroup | MountSource::Remount { .. } => false,
+fn source_is_procfs(step: &MountStep, tree: Option<&OwnedFd>) -> bool {
+    match (&step.source, tree) {
+        (MountSource::FileSystem { fstype, .. }, _) => fstype == "proc",
+        (_, Some(tree)) => rustix::fs::fstatfs(tree).is_ok_and(|fs| fs.f_type == PROC_SUPER_MAGIC),
+        (MountSource::Bind { .. } | MountSource::Cgroup { .. } | MountSource::Remount { .. }, None) => false,
     }
 }
 
@@ -269,6 +288,7 @@ fn bind(
     tree: &OwnedFd,
     locked: Option<(u64, u64)>,
     root: &Root,
+    resources: &InitResources,
 ) -> Result<(), StepError> {
     let stat = rustix::fs::fstat(tree).step(Phase::Mounts, i, || "stat(bind source)".into())?;
     let target = if step.nofollow {
@@ -280,7 +300,7 @@ fn bind(
         root.file(&step.destination)
             .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
     };
-    refuse_in_proc(i, step, target.as_fd(), root)?;
+    refuse_in_proc(i, step, target.as_fd(), Some(tree), root, resources)?;
     if let Some(Attr { set, clear }) = step.attr {
         if let Some((attrs, atime)) = locked {
             refuse_to_keep(i, step.taken_back & attrs)?;
@@ -321,20 +341,24 @@ fn filesystem(
     target: BorrowedFd<'_>,
     covered: Option<BorrowedFd<'_>>,
     root: &Root,
+    resources: &InitResources,
 ) -> Result<OwnedFd, StepError> {
-    let MountSource::FileSystem { fstype, source, parameters, copy_up } = &step.source else {
+    let MountSource::FileSystem { fstype, source, parameters, copy_up, label } = &step.source else {
         return Err(StepError::new(Phase::Mounts, i, "not a file system"));
     };
     let attr = step.attr.map_or(0, |a| a.set);
     let with_mode = tmpfs_mode(i, fstype, parameters, covered)?;
     let parameters = with_mode.as_deref().unwrap_or(parameters);
     if parameters.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() >= FSCONFIG_MAX)) {
-        let mount = legacy_mount(i, step, parameters, root)?;
+        let mount = legacy_mount(i, step, parameters, root, resources)?;
         recursive_attr(i, step, mount.as_fd())?;
         attach(i, &mount, target)?;
         return Ok(mount);
     }
     let mount = new_filesystem(i, fstype, source, parameters, attr)?;
+    if let Some(label) = label {
+        label_root(i, &mount, label)?;
+    }
     if *copy_up {
         crate::copy::copy_tree(target, mount.as_fd()).step(Phase::Mounts, i, || "tmpcopyup".into())?;
     }
@@ -412,23 +436,22 @@ fn legacy_mount(
     step: &MountStep,
     parameters: &[Parameter],
     root: &Root,
+    resources: &InitResources,
 ) -> Result<OwnedFd, StepError> {
     let MountSource::FileSystem { fstype, source, .. } = &step.source else {
         return Err(StepError::new(Phase::Mounts, i, "not a file system"));
     };
-    let words: Vec<String> = parameters
-        .iter()
-        .map(|(key, value)| value.as_ref().map_or_else(|| key.clone(), |v| format!("{key}={v}")))
-        .collect();
+    let words: Vec<String> = parameters.iter().map(word).collect();
     let data = std::ffi::CString::new(words.join(","))
         .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
     let stage = new_filesystem(i, "tmpfs", "tmpfs", &[("mode".into(), Some("0700".into()))], 0)?;
     rustix::fs::mkdirat(&stage, "m", Mode::RWXU).step(Phase::Mounts, i, || "mkdir(stage)".into())?;
     attach(i, &stage, root.as_fd())?;
-    let made = mount_in(&stage, source, fstype, &data)
+    let made = resources
+        .with_path_of(stage.as_fd(), "/m", |path| mount_in(&stage, path, source, fstype, &data))
         .step(Phase::Mounts, i, || format!("mount({source:?}, type {fstype:?}, {data:?})"));
-    let stage_path = format!("/proc/self/fd/{}", stage.as_raw_fd());
-    rustix::mount::unmount(stage_path.as_str(), UnmountFlags::DETACH)
+    resources
+        .with_path_of(stage.as_fd(), "", |path| rustix::mount::unmount(path, UnmountFlags::DETACH))
         .step(Phase::Mounts, i, || "umount2(stage)".into())?;
     let mount = made?;
     if let Some(Attr { set, clear }) = step.attr {
@@ -437,9 +460,24 @@ fn legacy_mount(
     Ok(mount)
 }
 
-fn mount_in(stage: &OwnedFd, source: &str, fstype: &str, data: &std::ffi::CStr) -> Result<OwnedFd, Errno> {
-    let path = format!("/proc/self/fd/{}/m", stage.as_raw_fd());
-    rustix::mount::mount(source, path.as_str(), fstype, rustix::mount::MountFlags::empty(), data)?;
+/// A parameter as mount(2) takes it, where a comma in an SELinux context would end it.
+fn word((key, value): &Parameter) -> String {
+    match value {
+        Some(value) if MOUNT_CONTEXTS.contains(&key.as_str()) => format!("{key}=\"{value}\""),
+        Some(value) => format!("{key}={value}"),
+        None => key.clone(),
+    }
+}
+
+/// `path` leads to the directory of the stage.
+fn mount_in(
+    stage: &OwnedFd,
+    path: &str,
+    source: &str,
+    fstype: &str,
+    data: &std::ffi::CStr,
+) -> Result<OwnedFd, Errno> {
+    rustix::mount::mount(source, path, fstype, rustix::mount::MountFlags::empty(), data)?;
     open_tree_at(stage.as_fd(), "m", true)
 }
 

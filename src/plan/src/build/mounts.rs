@@ -1,6 +1,7 @@
 //! The config's mounts as steps.
 
 use super::join;
+use super::labels;
 use super::namespaces::{Joining, lines};
 use crate::check::check_proc_destination;
 use crate::facts::Request;
@@ -8,7 +9,7 @@ use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::options::{MountOptions, Propagation, Relative, attr, parse_options};
 use crate::spec::{IdMapping, Mount, Spec};
-use crate::steps::{At, Attr, IdmapStep, MountIds, MountSource, MountStep, SourceLink};
+use crate::steps::{At, Attr, IdmapStep, MountIds, MountSource, MountStep, Parameter, SourceLink};
 
 /// Attributes that a bind mount loses unless the config asks for them: it gives any flag at all, and
 /// then what it gives is what the mount has (mount(8), "bind,remount").
@@ -27,7 +28,12 @@ pub struct Mounts {
 }
 
 /// Plans every mount of the config and the one of the notify socket.
-pub fn plan_mounts(spec: &Spec, request: &Request, joining: &Joining) -> Result<Mounts, Invalid> {
+pub fn plan_mounts(
+    spec: &Spec,
+    request: &Request,
+    joining: &Joining,
+    context: Option<&Parameter>,
+) -> Result<Mounts, Invalid> {
     let mut planned = Mounts { mounts: Vec::new(), late_readonly: Vec::new() };
     let root = spec.root.as_ref().map_or("", |root| root.path.as_str());
     let place = Place { bundle: &request.bundle, root: clean(&join(&request.bundle, root)) };
@@ -36,7 +42,7 @@ pub fn plan_mounts(spec: &Spec, request: &Request, joining: &Joining) -> Result<
         let options = parse_options(&mount.options)
             .map_err(|(word, why)| Invalid::new(format!("{at}.options[{word}]"), why))?;
         let idmap = idmap(&at, mount, &options, spec, joining)?;
-        planned.add(at, mount, &options, &place, idmap)?;
+        planned.add(at, mount, &options, &place, idmap, context)?;
     }
     if let Some(dir) = &request.notify_dir {
         planned.mounts.push(notify_mount(dir));
@@ -80,6 +86,7 @@ impl Mounts {
         options: &MountOptions,
         place: &Place<'_>,
         idmap: Option<IdmapStep>,
+        context: Option<&Parameter>,
     ) -> Result<(), Invalid> {
         let is_bind = options.bind.is_some() || mount.r#type == "bind";
         let destination = place.destination(&at, mount, is_bind || mount.r#type == "proc")?;
@@ -92,9 +99,10 @@ impl Mounts {
         } else if options.remount {
             (MountSource::Remount { flags: options.ms_flags(), data: options.data_string() }, None)
         } else if mount.r#type == "cgroup" {
-            (MountSource::Cgroup, Some(Attr { set: options.attr.attr_set(), clear: 0 }))
+            let source = MountSource::Cgroup { context: context.cloned() };
+            (source, Some(Attr { set: options.attr.attr_set(), clear: 0 }))
         } else {
-            self.filesystem(&at, mount, options, &destination)
+            self.filesystem(&at, mount, options, &destination, context)
         };
         let nofollow = options.destination_nofollow && is_bind;
         self.mounts.push(MountStep {
@@ -116,10 +124,12 @@ impl Mounts {
         mount: &Mount,
         options: &MountOptions,
         destination: &str,
+        context: Option<&Parameter>,
     ) -> (MountSource, Option<Attr>) {
         let mut set = options.attr.attr_set();
-        let mut parameters: Vec<(String, Option<String>)> =
+        let mut parameters: Vec<Parameter> =
             options.data_params().map(|p| (p.key.to_string(), p.value.map(String::from))).collect();
+        let label = labels::give_context(&mount.r#type, &mut parameters, context);
         parameters.extend(options.sb.fsconfig_keys().map(|key| (key.to_string(), None)));
         if set & attr::RDONLY != 0 {
             // Mount points and nodes are still to be made in it.
@@ -135,6 +145,7 @@ impl Mounts {
             source: mount.source.clone(),
             parameters,
             copy_up: options.tmpcopyup,
+            label,
         };
         (source, Some(Attr { set, clear: 0 }))
     }
@@ -294,7 +305,7 @@ mod tests {
         let root = Some(Root { path: "rootfs".into(), readonly: false });
         let spec = Spec { mounts: vec![mount], root, ..Spec::default() };
         let request = Request { bundle: "/b".into(), ..Request::default() };
-        plan_mounts(&spec, &request, &Joining::default()).unwrap()
+        plan_mounts(&spec, &request, &Joining::default(), None).unwrap()
     }
 
     #[test]

@@ -204,13 +204,7 @@ mod tests {
 
     #[test]
     fn an_ordinary_user_maps_itself_or_asks_the_helpers() {
-        let user = HostFacts {
-            euid: 1000,
-            egid: 1000,
-            in_user_namespace: false,
-            setgroups_denied: false,
-            selinux: false,
-        };
+        let user = HostFacts { euid: 1000, egid: 1000, ..HostFacts::ROOT };
         let one = |host| vec![IdMapping { container_id: 0, host_id: host, size: 1 }];
         let mut linux = linux(&[("user", "")]);
         linux.uid_mappings = one(1000);

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::labels::plan_labels;
+use crate::facts::SecurityModules;
 use crate::invalid::Invalid;
 use crate::names::{capability_number, rlimit_number};
 use crate::spec::{Capabilities, MemoryPolicy, Personality, Process};
-use crate::steps::{CapSets, Console, Credentials, Exec, Memory, ProcessPlan, RlimitStep, SeccompAt};
+use crate::steps::{CapSets, Console, Credentials, Exec, ProcessPlan, RlimitStep, SeccompAt};
 
 /// What a process depends on beside its own section.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +30,8 @@ pub struct ProcessContext<'a> {
     pub personality: Option<&'a Personality>,
     /// `.linux.resources.cpu.cpus` is given.
     pub limited_cpus: bool,
+    /// Who takes labels.
+    pub security: SecurityModules,
 }
 
 impl<'a> ProcessContext<'a> {
@@ -43,6 +47,7 @@ impl<'a> ProcessContext<'a> {
             memory_policy: None,
             personality: None,
             limited_cpus: false,
+            security: SecurityModules::NONE,
         }
     }
 }
@@ -63,8 +68,8 @@ pub fn plan_process(
     let rlimits = rlimits(process)?;
     let (own, by_host) = if context.limits_by_host { (Vec::new(), rlimits) } else { (rlimits, Vec::new()) };
     let plan = ProcessPlan {
-        memory: Memory::Hidden,
         rlimits: own,
+        labels: plan_labels(process, context.security)?,
         no_new_privileges,
         attributes: super::attributes::plan_attributes(process, context)?,
         seccomp: match (context.has_seccomp, no_new_privileges) {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::attributes::{cpu_affinity, io_priority, scheduler};
 use super::capabilities::capabilities;
-use super::{Warning, absolute, environment, no_null};
+use super::{Warning, absolute, environment, labels, no_null};
 use crate::invalid::Invalid;
 use crate::names::{RLIMITS, rlimit_number};
 use crate::spec::{Process, Rlimit, Spec, User};
@@ -45,6 +45,7 @@ pub(super) fn check_process(process: &Process, at: &str, warnings: &mut Vec<Warn
     }
     scheduler(&format!("{at}.scheduler"), process.scheduler.as_ref())?;
     io_priority(&format!("{at}.ioPriority"), process.io_priority.as_ref())?;
+    labels::process(process, at)?;
     cpu_affinity(&format!("{at}.execCPUAffinity"), process.exec_cpu_affinity.as_ref())
 }
 

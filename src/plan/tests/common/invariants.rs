@@ -17,6 +17,7 @@ pub fn check(config: &Value, facts: &HostFacts, planned: &Planned) -> Result<(),
     mounts_are_idmapped_when_asked(config, plan)?;
     filter_is_where_the_kernel_takes_it(config, plan)?;
     nothing_privileged_follows_credentials(&text)?;
+    labels_are_given_when_asked(config, plan)?;
     indices_are_in_range(plan)?;
     rootless_is_modest(facts, plan)
 }
@@ -198,6 +199,19 @@ fn nothing_privileged_follows_credentials(text: &str) -> Result<(), String> {
     let late = verbs[caps + 1..].iter().find(|verb| !AFTER.contains(verb));
     ensure(late.is_none(), || format!("{late:?} after credentials"))?;
     ensure(verbs.contains(&"exec"), || "no program".into())
+}
+
+/// No label of the config is lost, and none is made up.
+fn labels_are_given_when_asked(config: &Value, plan: &Plan) -> Result<(), String> {
+    let asked = |at: &str| resolve(config, at).and_then(Value::as_str).filter(|label| !label.is_empty());
+    let process = &plan.init.process.labels;
+    let label = asked(".process.selinuxLabel");
+    ensure(process.selinux.as_deref() == label, || format!("{label:?} became {process:?}"))?;
+    let keyring = plan.init.enter.keyring.as_ref();
+    ensure(keyring.is_none_or(|keyring| keyring.label.as_deref() == label), || format!("{keyring:?}"))?;
+    let profile = asked(".process.apparmorProfile");
+    let planned = process.apparmor.as_ref().map(|step| step.profile.as_str());
+    ensure(planned == profile, || format!("{profile:?} became {process:?}"))
 }
 
 fn indices_are_in_range(plan: &Plan) -> Result<(), String> {

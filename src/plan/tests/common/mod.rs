@@ -4,15 +4,18 @@
 
 use std::collections::BTreeMap;
 
-use creel_plan::facts::{HostFacts, Request};
+use creel_plan::facts::{AppArmor, HostFacts, Request, SecurityModules};
 use serde_json::{Value, json};
 
 /// An ordinary user of the host.
-pub const USER: HostFacts =
-    HostFacts { euid: 1000, egid: 1000, in_user_namespace: false, setgroups_denied: false, selinux: false };
+pub const USER: HostFacts = HostFacts { euid: 1000, egid: 1000, ..HostFacts::ROOT };
 /// root of a user namespace: a runtime inside a container, or under `podman unshare`.
-pub const NESTED: HostFacts =
-    HostFacts { euid: 0, egid: 0, in_user_namespace: true, setgroups_denied: false, selinux: false };
+pub const NESTED: HostFacts = HostFacts { in_user_namespace: true, ..HostFacts::ROOT };
+/// root on a machine with both security modules, itself confined by AppArmor.
+pub const LABELLED: HostFacts = HostFacts {
+    security: SecurityModules { selinux: true, apparmor: AppArmor::Confined },
+    ..HostFacts::ROOT
+};
 
 /// One line of the matrix.
 pub struct Case {
@@ -184,6 +187,13 @@ fn features() -> Vec<Case> {
     let scheduler = json!({ "policy": "SCHED_BATCH", "nice": 19, "flags": ["SCHED_FLAG_RESET_ON_FORK"] });
     set(&mut attributes, "/process/scheduler", scheduler);
     let devices_to_move = json!({ "eth1": {}, "veth7": { "name": "eth0" } });
+    let mut labels = with("/linux/mountLabel", json!("u:object_r:container_file_t:s0:c1,c2"));
+    set(&mut labels, "/process/selinuxLabel", json!("u:r:container_t:s0:c1,c2"));
+    set(&mut labels, "/process/apparmorProfile", json!("docker-default"));
+    push(&mut labels, "/mounts", mount("/own", "tmpfs", "tmpfs", &["context=\"u:object_r:tmp_t:s0:c3,c4\""]));
+    let mut fscontext = labels.clone();
+    set(&mut fscontext, "/process/noNewPrivileges", json!(false));
+    set(&mut fscontext, "/annotations", json!({ "run.oci.mount_context_type": "fscontext" }));
     let mut readonly = with("/root/readonly", json!(true));
     push(&mut readonly, "/mounts", mount("/scratch", "tmpfs", "tmpfs", &["ro", "size=1m", "tmpcopyup"]));
     let mut bound = base();
@@ -198,6 +208,9 @@ fn features() -> Vec<Case> {
         Case::new("terminal", with("/process/terminal", json!(true))),
         Case::new("hooks", with("/hooks", hooks)),
         Case::new("attributes", attributes),
+        Case::new("labels", labels).on(LABELLED),
+        Case::new("labels-fscontext", fscontext).on(LABELLED),
+        Case::new("mount-label-without-selinux", with("/linux/mountLabel", json!("a:b:c"))),
         Case::new("network-devices", with("/linux/netDevices", devices_to_move)),
         Case::new("readonly-root", readonly),
         Case::new("shared-root", with("/linux/rootfsPropagation", json!("rshared"))),

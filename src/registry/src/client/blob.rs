@@ -2,7 +2,8 @@
 //!
 //! When a connection ends early, the stream is asked for again from the byte it stopped at, at the
 //! registry's own URL and not at the signed one it redirected to, which may have expired; to the reader
-//! it is one stream. A server that ignores `Range` sends everything again, and what was read is skipped.
+//! it is one stream. A server that ignores `Range` sends everything again, and what was read is skipped; one
+//! that refuses it, or sends another part, is asked once more for everything.
 //! The number of bytes is checked here, the digest by the reader (`creel_image_lib::digest::Verified`):
 //! a pipeline hashes on another thread, and one that resumes an earlier run has hashed the start already.
 
@@ -255,21 +256,36 @@ struct Part<'a> {
 
 impl Part<'_> {
     fn at_registry(&self, remote: &Remote) -> Result<Body, Error> {
-        let request = self.ranged(remote.request(Method::GET, &format!("blobs/{}", self.digest))?);
-        let response = remote.send(&Ask { request, scopes: &remote.pull_scopes() }, &mut Payload::None)?;
-        self.body(response)
+        let request = remote.request(Method::GET, &format!("blobs/{}", self.digest))?;
+        let scopes = remote.pull_scopes();
+        self.body(|from| {
+            let request = with_range(request.clone(), from);
+            remote.send(&Ask { request, scopes: &scopes }, &mut Payload::None)
+        })
     }
 
     fn at_url(&self, remote: &Remote, url: &str) -> Result<Body, Error> {
-        self.body(remote.fetch_elsewhere(url, |request| self.ranged(request))?)
+        self.body(|from| remote.fetch_elsewhere(url, |request| with_range(request, from)))
     }
 
-    fn ranged(&self, request: Request) -> Request {
-        let request = request.with(ACCEPT_ENCODING, "identity");
-        if self.position == 0 { request } else { request.with(RANGE, &format!("bytes={}-", self.position)) }
+    /// Asks for the rest, and for everything where that is refused: the whole blob may be there all the same.
+    fn body(&self, ask: impl Fn(u64) -> Result<Response, Error>) -> Result<Body, Error> {
+        if self.position > 0 {
+            let response = ask(self.position)?;
+            let is_rest = match response.status {
+                206 => content_range(&response).is_some_and(|(start, _)| start == self.position),
+                400 | 416 | 501 => false,
+                _ => true,
+            };
+            if is_rest {
+                return self.checked(response, self.position);
+            }
+        }
+        self.checked(ask(0)?, 0)
     }
 
-    fn body(&self, response: Response) -> Result<Body, Error> {
+    /// The body of an answer to a request for the bytes from `asked` on.
+    fn checked(&self, response: Response, asked: u64) -> Result<Body, Error> {
         let encoding =
             response.header(CONTENT_ENCODING).filter(|text| !text.eq_ignore_ascii_case("identity"));
         if let Some(encoding) = encoding {
@@ -280,15 +296,9 @@ impl Part<'_> {
                 self.check_size(&response, response.length())?;
                 self.position
             }
-            206 if self.position > 0 => {
-                let (start, total) = content_range(&response)
-                    .ok_or_else(|| response.malformed("206 without a usable Content-Range"))?;
-                self.check_size(&response, total)?;
-                if start != self.position {
-                    let why = format!("asked for bytes from {}, got them from {start}", self.position);
-                    return Err(response.malformed(why));
-                }
-                self.check_size(&response, response.length().map(|length| start.saturating_add(length)))?;
+            206 if asked > 0 => {
+                self.check_size(&response, content_range(&response).and_then(|(_, total)| total))?;
+                self.check_size(&response, response.length().map(|length| asked.saturating_add(length)))?;
                 0
             }
             206 => return Err(response.malformed("a part, though the whole was asked for")),
@@ -306,6 +316,11 @@ impl Part<'_> {
             _ => Ok(()),
         }
     }
+}
+
+fn with_range(request: Request, from: u64) -> Request {
+    let request = request.with(ACCEPT_ENCODING, "identity");
+    if from == 0 { request } else { request.with(RANGE, &format!("bytes={from}-")) }
 }
 
 /// First byte and total of `bytes 5-9/10`; the total may be `*`.

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use creel_image_lib::descriptor::Descriptor;
 use creel_image_lib::digest::Digest;
 use creel_image_lib::manifest::{MAX_BYTES, media_type};
+use creel_image_lib::reference::check_tag;
 use serde::Deserialize;
 use ureq::http::header::{ACCEPT, LINK};
 use ureq::http::{Method, Uri};
@@ -55,8 +56,16 @@ impl Repository {
             |remote| {
                 let mut tags = Vec::new();
                 pages(remote, "tags/list", "application/json", |response| {
+                    let (host, request) = (response.origin.name(), response.request.clone());
                     let page: Tags = json(response)?;
-                    tags.extend(page.tags.unwrap_or_default());
+                    // Some registries list digests too, for manifests without a tag.
+                    let listed = page.tags.unwrap_or_default().into_iter();
+                    for tag in listed.filter(|tag| tag.parse::<Digest>().is_err()) {
+                        if let Err(error) = check_tag(&tag) {
+                            return Err(Error::Malformed { host, request, why: error.to_string() });
+                        }
+                        tags.push(tag);
+                    }
                     Ok(())
                 })?;
                 Ok(tags)

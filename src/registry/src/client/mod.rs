@@ -1,8 +1,8 @@
 //! The client: one per process, shared by all threads.
 //!
 //! [`Client::repository`] turns a reference into the places that may hold it: the mirrors of
-//! registries.conf in order, then the registry itself. What reads asks them in that order and keeps
-//! every error; what writes goes to the registry alone.
+//! registries.conf in order, then the registry itself, at its `location`. What reads asks them in that order and
+//! keeps every error; what writes goes to the registry that is named, as with podman and skopeo.
 
 mod blob;
 mod list;
@@ -29,7 +29,7 @@ use crate::config::registries::{Endpoint, PullFromMirror, Registries, ShortNames
 use crate::credentials::{Credential, Login, Secret, Store};
 use crate::environment::Environment;
 use crate::error::Error;
-use crate::http::Connections;
+use crate::http::{Connections, Notice};
 use crate::retry::Retry;
 
 /// Whether certificates are checked, for every registry: `--tls-verify`.
@@ -61,6 +61,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// When to ask again.
     pub retry: Retry,
+    /// Who is told what a registry wants its users to know; nobody, if not said.
+    pub notice: Notice,
 }
 
 impl Options {
@@ -76,6 +78,7 @@ impl Options {
             connect_timeout: Duration::from_secs(20),
             idle_timeout: Duration::from_secs(60),
             retry: Retry::default(),
+            notice: Notice::default(),
         }
     }
 }
@@ -100,6 +103,8 @@ pub struct Client(Arc<Shared>);
 #[derive(Clone)]
 pub struct Repository {
     remotes: Vec<Remote>,
+    /// Where everything is written.
+    written: Box<Remote>,
     name: String,
 }
 
@@ -117,6 +122,8 @@ impl Client {
             connect: options.connect_timeout,
             idle: options.idle_timeout,
             agents: Mutex::default(),
+            notice: options.notice,
+            noticed: Mutex::default(),
         };
         Ok(Self(Arc::new(Shared {
             connections,
@@ -159,7 +166,8 @@ impl Client {
     /// # Errors
     /// A registry that registries.conf blocks, or a rewrite that gives no valid name.
     pub fn repository(&self, reference: &Reference) -> Result<Repository, Error> {
-        let endpoints = self.0.registries.endpoints(reference.registry(), reference.repository())?;
+        let (registry, repository) = (reference.registry(), reference.repository());
+        let endpoints = self.0.registries.endpoints(registry, repository)?;
         for endpoint in &endpoints {
             reference.with_location(&endpoint.registry, &endpoint.repository).map_err(|error| {
                 Error::Invalid(format!(
@@ -168,8 +176,13 @@ impl Client {
                 ))
             })?;
         }
+        let written = self.0.registries.written(registry, repository)?;
+        for endpoint in endpoints.iter().chain([&written]) {
+            self.0.connections.certificates.also(&endpoint.registry, &endpoint.files);
+        }
         let remotes = endpoints.into_iter().map(|endpoint| self.remote(endpoint)).collect();
-        Ok(Repository { remotes, name: format!("{}/{}", reference.registry(), reference.repository()) })
+        let written = Box::new(self.remote(written));
+        Ok(Repository { remotes, written, name: format!("{registry}/{repository}") })
     }
 
     /// Asks a registry whether it takes a login, before that is stored. `registry` is a host with or
@@ -181,12 +194,11 @@ impl Client {
         let place: Reference = format!("{registry}/login")
             .parse()
             .map_err(|error| Error::Invalid(format!("{registry}: {error}")))?;
-        let found = self.0.registries.endpoints(place.registry(), place.repository())?;
-        let insecure = found.last().is_some_and(|endpoint| endpoint.insecure);
+        let found = self.0.registries.written(place.registry(), place.repository())?;
+        self.0.connections.certificates.also(&found.registry, &found.files);
         let credential = Credential { login: login.clone(), source: "this login".into() };
         let session = Arc::new(Session::new(place.registry(), "", Some(credential)));
-        let endpoint =
-            Endpoint { registry: place.registry().into(), repository: String::new(), insecure, mirror: None };
+        let endpoint = Endpoint { repository: String::new(), ..found };
         let remote = Remote::new(self.0.clone(), endpoint, session);
         self.0.retry.run(|| remote.ping(&Scopes::default()))
     }
@@ -221,7 +233,7 @@ impl Repository {
         self.retry().run(|| remote.ping(&remote.pull_scopes()))
     }
 
-    /// The registry itself, where everything is written.
+    /// The registry itself, where it is read.
     fn registry(&self) -> Result<&Remote, Error> {
         self.remotes.last().ok_or_else(|| Error::Invalid(format!("{}: no place to ask", self.name)))
     }

@@ -76,7 +76,7 @@ impl Repository {
         upload: Upload,
         mount_from: Option<&str>,
     ) -> Result<Pushed, Error> {
-        let remote = self.registry()?;
+        let remote = &self.written;
         let scopes = Scopes::push(remote.repository(), mount_from);
         let push = Push { remote, scopes: &scopes, digest, size };
         self.retry().run(|| {
@@ -104,7 +104,7 @@ impl Repository {
     /// # Errors
     /// The registry's refusal, or what keeps it from answering.
     pub fn push_manifest(&self, name: &str, media_type: &str, bytes: &[u8]) -> Result<Digest, Error> {
-        let remote = self.registry()?;
+        let remote = &self.written;
         let digest = digest_for(name, bytes)?;
         let scopes = Scopes::push(remote.repository(), None);
         let keeps_referrers =

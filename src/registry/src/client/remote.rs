@@ -72,7 +72,10 @@ impl Remote {
 
     /// A request for a path below `/v2/NAME/`.
     pub(super) fn request(&self, method: Method, path: &str) -> Result<Request, Error> {
-        self.request_at(method, self.uri(&format!("{}/{path}", self.endpoint.repository))?)
+        let uri = self.uri(&format!("{}/{path}", self.endpoint.repository))?;
+        let Some(namespace) = &self.endpoint.namespace else { return self.request_at(method, uri) };
+        let named = location::with_query(&uri, &[("ns", namespace)]);
+        self.request_at(method, named.ok_or_else(|| Error::Invalid(format!("{namespace}: not a host")))?)
     }
 
     /// A request for a URL that the registry gave.

@@ -3,15 +3,17 @@
 //! In the first directory of a host that exists, `*.crt` are authorities beside the system's, and a
 //! `*.cert` with the `*.key` of the same name is what creel shows of itself.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::tls::{Certificate, ClientCert, PrivateKey};
 
+use super::hosts::Files;
 use crate::environment::Environment;
 use crate::error::Error;
 
@@ -19,6 +21,8 @@ use crate::error::Error;
 #[derive(Debug)]
 pub(crate) struct Certificates {
     directories: Vec<PathBuf>,
+    /// What hosts.toml names, by host.
+    named: Mutex<HashMap<String, Files>>,
     provider: Arc<CryptoProvider>,
     system: OnceLock<Result<Vec<Certificate<'static>>, String>>,
 }
@@ -34,9 +38,10 @@ impl Certificates {
     /// The directories of the user and of the machine below `etc` (`/etc` but in tests).
     pub(crate) fn new(environment: &Environment, etc: &Path) -> Self {
         let user = environment.config_home().map(|dir| dir.join("containers/certs.d"));
-        let system = [etc.join("containers/certs.d"), etc.join("docker/certs.d")];
+        let system = ["containers/certs.d", "docker/certs.d", "containerd/certs.d"].map(|dir| etc.join(dir));
         Self {
             directories: user.into_iter().chain(system).collect(),
+            named: Mutex::default(),
             provider: Arc::new(rustls::crypto::ring::default_provider()),
             system: OnceLock::new(),
         }
@@ -67,8 +72,29 @@ impl Certificates {
         loaded.as_deref().map_err(Clone::clone)
     }
 
+    /// Takes certificates for a host beside those of its directory.
+    pub(crate) fn also(&self, host: &str, files: &Files) {
+        if *files != Files::default() {
+            let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+            named.insert(host.to_owned(), files.clone());
+        }
+    }
+
     /// The authorities and the client's certificate of a host.
     pub(crate) fn of_host(&self, host: &str) -> Result<HostCertificates, Error> {
+        let mut found = self.of_directory(host)?;
+        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        let Files { authorities, client } = named.unwrap_or_default();
+        for path in authorities {
+            found.add_authorities(&path)?;
+        }
+        if let Some((certificate, key)) = client {
+            found.client = Some(self.client(&certificate, &key)?);
+        }
+        Ok(found)
+    }
+
+    fn of_directory(&self, host: &str) -> Result<HostCertificates, Error> {
         let Some(dir) = self.directory(host) else { return Ok(HostCertificates::default()) };
         let mut found = HostCertificates::default();
         let mut names: Vec<PathBuf> = Vec::new();
@@ -82,15 +108,11 @@ impl Certificates {
         }
         for path in &names {
             match path.extension().and_then(|extension| extension.to_str()) {
-                Some("crt") => {
-                    for der in certificates(path)? {
-                        found.authorities.push(Certificate::from_der(&der).to_owned());
-                    }
-                }
+                Some("crt") => found.add_authorities(path)?,
                 Some("cert") if found.client.is_some() => {
                     return Err(file_error(&dir, "more than one *.cert: which to show is not clear"));
                 }
-                Some("cert") => found.client = Some(self.client(path)?),
+                Some("cert") => found.client = Some(self.client(path, &path.with_extension("key"))?),
                 _ => {}
             }
         }
@@ -99,11 +121,10 @@ impl Certificates {
 
     /// A certificate with its key, checked here: ureq takes them unchecked and panics on what rustls
     /// refuses.
-    fn client(&self, path: &Path) -> Result<ClientCert, Error> {
-        let key_path = path.with_extension("key");
-        let bytes = read(&key_path)?;
+    fn client(&self, path: &Path, key_path: &Path) -> Result<ClientCert, Error> {
+        let bytes = read(key_path)?;
         let key = PrivateKeyDer::from_pem_slice(&bytes)
-            .map_err(|_| file_error(&key_path, "no private key in PEM without a passphrase"))?;
+            .map_err(|_| file_error(key_path, "no private key in PEM without a passphrase"))?;
         let chain = certificates(path)?;
         rustls::ClientConfig::builder_with_provider(self.provider())
             .with_safe_default_protocol_versions()
@@ -113,10 +134,18 @@ impl Certificates {
                     .with_client_auth_cert(chain.clone(), key)
             })
             .map_err(|error| file_error(path, format!("does not go with its key: {error}")))?;
-        let key = PrivateKey::from_pem(&bytes).map_err(|error| file_error(&key_path, error))?;
+        let key = PrivateKey::from_pem(&bytes).map_err(|error| file_error(key_path, error))?;
         let chain: Vec<Certificate<'static>> =
             chain.iter().map(|der| Certificate::from_der(der).to_owned()).collect();
         Ok(ClientCert::new_with_certs(&chain, key))
+    }
+}
+
+impl HostCertificates {
+    fn add_authorities(&mut self, path: &Path) -> Result<(), Error> {
+        let found = certificates(path)?;
+        self.authorities.extend(found.iter().map(|der| Certificate::from_der(der).to_owned()));
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the machine says of registries: mirrors and rewrites, certificates, proxies.
 
 pub(crate) mod certs;
+pub(crate) mod hosts;
 pub(crate) mod proxy;
 pub(crate) mod registries;
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::hosts::{Files, HostsFiles};
 use crate::environment::Environment;
 use crate::error::Error;
 
@@ -34,6 +35,24 @@ pub(crate) struct Endpoint {
     pub(crate) insecure: bool,
     /// Of a mirror; the registry itself is always asked.
     pub(crate) mirror: Option<PullFromMirror>,
+    /// The registry that a mirror is told it stands for.
+    pub(crate) namespace: Option<String>,
+    /// Certificates of this place.
+    pub(crate) files: Files,
+}
+
+impl Endpoint {
+    /// A registry as it is named, of which nothing is configured.
+    pub(crate) fn plain(registry: &str, repository: &str) -> Self {
+        Self {
+            registry: registry.to_owned(),
+            repository: repository.to_owned(),
+            insecure: false,
+            mirror: None,
+            namespace: None,
+            files: Files::default(),
+        }
+    }
 }
 
 /// The merged files.
@@ -43,6 +62,7 @@ pub(crate) struct Registries {
     aliases: BTreeMap<String, String>,
     search: Vec<String>,
     short_names: ShortNames,
+    hosts: HostsFiles,
 }
 
 /// `short-name-mode`: what is done with a name that several registries may have.
@@ -92,7 +112,7 @@ struct Mirror {
 impl Registries {
     /// The machine's and the user's files below `etc` (`/etc` but in tests).
     pub(crate) fn load(environment: &Environment, etc: &Path) -> Result<Self, Error> {
-        let mut registries = Self::default();
+        let mut registries = Self { hosts: HostsFiles::of(environment, etc), ..Self::default() };
         if let Some(path) = environment.path("CONTAINERS_REGISTRIES_CONF") {
             if !registries.read(&path)? {
                 return Err(file_error(&path, "named by CONTAINERS_REGISTRIES_CONF, but not there"));
@@ -167,25 +187,39 @@ impl Registries {
         self.short_names
     }
 
-    /// The places of a repository, in the order to ask: mirrors, then the registry itself.
-    pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
-        let name = format!("{registry}/{repository}");
+    /// The table of the longest prefix of a name, and how much of it that is.
+    fn table(&self, name: &str) -> Result<Option<(usize, &Table, &Path)>, Error> {
         let best = self
             .tables
             .values()
-            .filter_map(|(table, path)| Some((matched(&table.prefix, &name)?, table, path)))
+            .filter_map(|(table, path)| Some((matched(&table.prefix, name)?, table, path.as_path())))
             .max_by_key(|(length, _, _)| *length);
-        let Some((length, table, path)) = best else {
-            return Ok(vec![Endpoint {
-                registry: registry.to_owned(),
-                repository: repository.to_owned(),
-                insecure: false,
-                mirror: None,
-            }]);
-        };
-        if table.blocked {
-            return Err(Error::Blocked { prefix: table.prefix.clone(), path: path.clone() });
+        match best {
+            Some((_, table, path)) if table.blocked => {
+                Err(Error::Blocked { prefix: table.prefix.clone(), path: path.to_owned() })
+            }
+            other => Ok(other),
         }
+    }
+
+    /// Where a repository is written: what is named, for `location`, mirrors and hosts are of what is read. How that is
+    /// reached the files say all the same.
+    pub(crate) fn written(&self, registry: &str, repository: &str) -> Result<Endpoint, Error> {
+        let named = Endpoint::plain(registry, repository);
+        if let Some((_, table, _)) = self.table(&format!("{registry}/{repository}"))? {
+            return Ok(Endpoint { insecure: table.insecure, ..named });
+        }
+        let own = self.hosts.endpoints(registry, repository)?.and_then(|mut found| found.pop());
+        Ok(own.filter(|own| own.registry == registry && own.repository == repository).unwrap_or(named))
+    }
+
+    /// The places of a repository to read, in the order to ask: mirrors, then the registry itself.
+    pub(crate) fn endpoints(&self, registry: &str, repository: &str) -> Result<Vec<Endpoint>, Error> {
+        let name = format!("{registry}/{repository}");
+        let Some((length, table, path)) = self.table(&name)? else {
+            let found = self.hosts.endpoints(registry, repository)?;
+            return Ok(found.unwrap_or_else(|| vec![Endpoint::plain(registry, repository)]));
+        };
         let rest = &name[length..];
         let mut endpoints = Vec::new();
         for mirror in &table.mirror {
@@ -267,12 +301,9 @@ fn endpoint(
     path: &Path,
 ) -> Result<Endpoint, Error> {
     match name.split_once('/') {
-        Some((registry, repository)) if !registry.is_empty() && !repository.is_empty() => Ok(Endpoint {
-            registry: registry.to_owned(),
-            repository: repository.to_owned(),
-            insecure,
-            mirror,
-        }),
+        Some((registry, repository)) if !registry.is_empty() && !repository.is_empty() => {
+            Ok(Endpoint { insecure, mirror, ..Endpoint::plain(registry, repository) })
+        }
         _ => Err(file_error(path, format!("\"{name}\": a rewrite that leaves no registry or no repository"))),
     }
 }
@@ -380,6 +411,10 @@ mod tests {
                 "{registry}/{repository}"
             );
         }
+        let written = |registry: &str, repository: &str| conf.written(registry, repository).unwrap();
+        assert_eq!(names(&[written("docker.io", "library/x")]), ["docker.io/library/x"]);
+        assert!(written("a.corp.example", "x").insecure && !written("docker.io", "a/b").insecure);
+        assert!(conf.written("bad.example", "x").is_err());
         let hub = conf.endpoints("docker.io", "a/b").unwrap();
         assert!(hub[0].insecure && !hub[2].insecure);
         assert_eq!(hub[1].mirror, Some(PullFromMirror::DigestOnly));

@@ -76,7 +76,11 @@ fn read(path: &Path) -> Result<Map<String, Value>, Error> {
     }
 }
 
+/// The helper of a registry, of which it keeps one login: a part of the registry has its own in the file.
 fn helper_of(document: &Map<String, Value>, registry: &str) -> Option<String> {
+    if registry.contains('/') {
+        return None;
+    }
     let own = document.get("credHelpers").and_then(|helpers| helpers.get(registry));
     let name = own.or_else(|| document.get("credsStore"))?.as_str()?;
     (!name.is_empty()).then(|| name.to_owned())
@@ -158,6 +162,10 @@ mod tests {
         let other = r#"{"auths": {"b.example": {"auth": "dTpw", "email": "x"}}, "detachKeys": "ctrl-e"}"#;
         std::fs::write(&path, other).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        store.store("a.example/team", &Login::Identity(Secret::new("part"))).unwrap();
+        let found = |repository| store.find("a.example", repository).unwrap().map(|found| found.login);
+        assert_eq!(found("team/app"), Some(Login::Identity(Secret::new("part"))));
+        assert_eq!(found("other"), None);
         store.store("docker.io", &Login::Identity(Secret::new("t"))).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();

@@ -127,7 +127,8 @@ impl Store {
         Ok(None)
     }
 
-    /// Stores a login for a registry, in the file podman writes too or in the helper that file names.
+    /// Stores a login for a registry, or a part of it (`host/team`), in the file podman writes too or in the helper
+    /// that file names.
     ///
     /// # Errors
     /// When the file or the helper cannot be written.
@@ -147,7 +148,7 @@ impl Store {
 /// Docker's name for itself in files and helpers, from before registries had names.
 const DOCKER_KEY: &str = "https://index.docker.io/v1/";
 
-/// The key that a login of a whole registry is stored under.
+/// The key that a login of a registry, or of a part of one, is stored under.
 fn key_of(registry: &str) -> &str {
     if registry == "docker.io" { DOCKER_KEY } else { registry }
 }

@@ -101,16 +101,49 @@ fn wrong_lengths_and_ranges_are_errors_at_once() {
     let range = |range: &'static str| {
         faulty(&registry, move |_, _, r| r.without("content-range").with("Content-Range", range))
     };
-    expect(range("bytes 4-9999/10000"), 5, "asked for bytes from 5, got them from 4");
     expect(range("bytes 5-9999/10001"), 5, "expected 10000 bytes, the server has 10001");
-    expect(range("five"), 5, "206 without a usable Content-Range");
     expect(
         faulty(&registry, |_, _, r| Reply { status: 206, ..r }),
         0,
         "a part, though the whole was asked for",
     );
     expect(faulty(&registry, |_, _, r| r.with("Content-Encoding", "gzip")), 0, "sent as gzip");
-    expect(faulty(&registry, |_, _, _| Reply::new(416, "")), 5, "416 range not satisfiable");
+}
+
+#[test]
+fn a_server_that_refuses_ranges_or_sends_another_part_is_asked_for_everything() {
+    let test = "a_server_that_refuses_ranges_or_sends_another_part_is_asked_for_everything";
+    let Some(registry) = Registry::plain(test) else { return };
+    let blob = stored(&registry, 10_000);
+    let refused = |status: u16| move |_: Reply| Reply::new(status, "");
+    let part =
+        |range: &'static str| move |reply: Reply| reply.without("content-range").with("Content-Range", range);
+    let faults: [Box<dyn Fn(Reply) -> Reply + Send + Sync>; 7] = [
+        Box::new(refused(416)),
+        Box::new(refused(400)),
+        Box::new(refused(501)),
+        Box::new(part("bytes 4-9999/10000")),
+        Box::new(part("five")),
+        Box::new(|reply| reply.without("content-range")),
+        Box::new(part("bytes 0-9999/10000")),
+    ];
+    for fault in faults {
+        let server =
+            faulty(&registry, move |_, heard, r| if heard.header("range").is_some() { fault(r) } else { r });
+        let repository = Home::new().repository(&server.host(), "app");
+        let rest = repository.blob(&digest(&blob), 10_000, 5).unwrap();
+        assert_eq!(read_to_end(rest).unwrap(), &blob[5..]);
+        assert_eq!(server.count("GET", "/blobs/"), 2);
+    }
+    // What is said of the whole counts.
+    let server = faulty(&registry, |_, heard, _| match heard.header("range") {
+        Some(_) => Reply::new(416, ""),
+        None => Reply::new(410, "gone"),
+    });
+    let found = Home::new().repository(&server.host(), "app").blob(&digest(&blob), 10_000, 5);
+    let error = blob_error(found);
+    assert!(error.contains("410 gone"), "{error}");
+    assert_eq!(server.count("GET", "/blobs/"), 2);
 }
 
 #[test]
@@ -212,6 +245,22 @@ fn tags_and_referrers_come_in_pages() {
     let two = repository.referrers(&subject, Some("two")).unwrap();
     assert_eq!(two.iter().map(|entry| entry.artifact_type.as_deref()).collect::<Vec<_>>(), [Some("two")]);
     assert!(server.heard().iter().any(|heard| heard.target.ends_with("?artifactType=two")));
+}
+
+#[test]
+fn tags_that_are_none_are_refused_and_digests_among_them_passed_over() {
+    let server = Server::start(|heard| {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        match heard.target.as_str() {
+            "/v2/app/tags/list" => Reply::new(200, format!(r#"{{"tags":["a","{digest}"]}}"#)),
+            "/v2/red/tags/list" => Reply::new(200, r#"{"tags":["a\u001b[31mRED"]}"#),
+            _ => Reply::new(200, "{}"),
+        }
+    });
+    let tags = |name: &str| Home::new().repository(&server.host(), name).tags();
+    assert_eq!(tags("app").unwrap(), ["a"]);
+    let error = tags("red").unwrap_err().to_string();
+    assert!(error.starts_with(&server.host()) && !error.contains('\x1b'), "{error}");
 }
 
 #[test]

@@ -34,6 +34,12 @@ fn a_private_authority_is_trusted_for_its_host_alone() {
     assert!(error.starts_with(&registry.host) && error.contains("UnknownIssuer"), "{error}");
     assert!(error.ends_with("mark the registry insecure"), "{error}");
 
+    let listed = Home::new();
+    let directory = format!("etc/containerd/certs.d/{}", registry.host);
+    listed.write(&format!("{directory}/hosts.toml"), "ca = 'own.pem'\n");
+    listed.write(&format!("{directory}/own.pem"), std::fs::read(authority.certificate()).unwrap());
+    listed.repository(&registry.host, "app").manifest("v1").unwrap();
+
     let careless = Home { verification: Verification::Off, ..Home::new() };
     careless.repository(&registry.host, "app").manifest("v1").unwrap();
 

@@ -36,11 +36,12 @@ impl Oracle {
     pub fn new(profile: &Seccomp, native: &Arch) -> Option<Oracle> {
         let default = action(&profile.default_action, profile.default_errno_ret);
         let mut context = ScmpFilterContext::new(default).unwrap();
-        if native.token != ScmpArch::X8664 {
+        let token: ScmpArch = native.name.parse().unwrap();
+        if token != ScmpArch::X8664 {
             context.remove_arch(ScmpArch::X8664).unwrap();
-            context.add_arch(native.token).unwrap();
+            context.add_arch(token).unwrap();
         }
-        let mut archs = vec![native.token];
+        let mut archs = vec![token];
         for name in &profile.architectures {
             let arch: ScmpArch = name.parse().unwrap();
             if !archs.contains(&arch) {
@@ -75,7 +76,7 @@ impl Oracle {
     }
 
     pub fn newer(profile: &Seccomp, native: &Arch) -> Newer {
-        let mut archs = vec![native.token];
+        let mut archs = vec![native.name.parse().unwrap()];
         archs.extend(profile.architectures.iter().map(|name| name.parse::<ScmpArch>().unwrap()));
         Newer(newest(profile, &archs))
     }

@@ -71,6 +71,9 @@ impl LayoutWriter {
             Err(error) if error.kind() == ErrorKind::NotFound => json!({"schemaVersion": 2, "manifests": []}),
             Err(error) => return Err(Error::io("read", &path, &error)),
         };
+        if !index.is_object() {
+            return Err(malformed("not a JSON object".into()));
+        }
         let mut entry = serde_json::to_value(target).map_err(|error| malformed(error.to_string()))?;
         if let Some(name) = name {
             entry["annotations"][REF_NAME] = json!(name);

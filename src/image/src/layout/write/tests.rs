@@ -49,6 +49,20 @@ fn read(source: &str, spool: &Path) -> (Vec<u8>, Vec<u8>) {
 }
 
 #[test]
+fn an_index_that_is_none_is_refused_and_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let destination = format!("oci:{}:v1", dir.path().join("layout").display());
+    write(&destination, &image(b"layer")).unwrap();
+    let index = dir.path().join("layout/index.json");
+    for text in ["[]", "7", "null", r#"{"manifests": {}}"#, "{"] {
+        std::fs::write(&index, text).unwrap();
+        let error = write(&destination, &image(b"other")).unwrap_err();
+        assert!(matches!(error, Error::Malformed { .. }), "{text}: {error}");
+        assert_eq!(std::fs::read_to_string(&index).unwrap(), text);
+    }
+}
+
+#[test]
 fn what_is_written_is_read_again_byte_by_byte() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path().display();
