@@ -1,6 +1,7 @@
 //! Users who are not root: what they cannot have is refused, and what they do not ask for is not missed.
 
-use creel_integration::{Cmd, Container, needs_root, skip};
+use creel_integration::sockets::FdSocket;
+use creel_integration::{Cmd, Container, cgroups, needs_root, skip};
 use serde_json::json;
 
 /// Ids of somebody with nothing but these.
@@ -77,5 +78,121 @@ fn a_user_namespace_that_somebody_else_made_will_do() {
         let outside = if inner { 0 } else { rustix::process::geteuid().as_raw() };
         assert_eq!(map, format!("0 {outside} 1"));
         container.assert_clean(&output);
+    }
+}
+
+/// A rootless container that waits, with clocks of its own.
+fn idle_with_clocks() -> Container {
+    let mut container = with_one_id(Container::idle(), NOBODY);
+    container.bundle.namespace("time", None);
+    container
+        .bundle
+        .set("linux/timeOffsets", json!({ "monotonic": { "secs": 7881, "nanosecs": 2_718_281 } }));
+    container
+}
+
+#[test]
+fn a_created_container_is_entered_before_it_runs() {
+    needs_root!("may become another user");
+    let container = idle_with_clocks();
+    let create = container.call("create", &[]);
+    let Some(create) = as_nobody(&container, create) else { skip!("a user cannot reach the runtime") };
+    create.output().ok();
+    let run = |cmd: Cmd| as_nobody(&container, cmd).map(Cmd::output).unwrap().ok();
+    let seen = run(container.exec(&[], &["cat", "/proc/self/timens_offsets"]));
+    let clock: Vec<&str> = seen.stdout.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(clock, ["monotonic", "7881", "2718281"], "{seen}");
+    assert_eq!(container.status(), "created");
+    run(container.call("start", &[]));
+    container.wait_file("ready");
+    run(container.call("delete", &["--force"]));
+}
+
+#[test]
+fn the_agent_gets_the_listener_of_an_ordinary_users_container() {
+    needs_root!("may become another user");
+    let mut container = with_one_id(Container::shell("true"), NOBODY);
+    let socket = FdSocket::listen(&container.scratch().join("agent"));
+    let rule = json!([{ "names": ["chroot"], "action": "SCMP_ACT_NOTIFY" }]);
+    container.bundle.set(
+        "linux/seccomp",
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": socket.path(), "syscalls": rule }),
+    );
+    for no_new_privileges in [true, false] {
+        container.bundle.set("process/noNewPrivileges", no_new_privileges);
+        let run = container.call("run", &[]);
+        let Some(run) = as_nobody(&container, run) else { skip!("a user cannot reach the runtime") };
+        let run = run.spawn();
+        assert_eq!(socket.receive().fds.len(), 1);
+        run.output().ok();
+    }
+}
+
+#[test]
+fn a_container_of_the_same_user_is_joined_although_setgroups_is_denied_there() {
+    needs_root!("may become another user");
+    let mut container = idle_with_clocks();
+    let run = container.call("run", &["--detach"]);
+    let Some(run) = as_nobody(&container, run) else { skip!("a user cannot reach the runtime") };
+    run.output().ok();
+    container.wait_file("ready");
+    let pid = container.init().pid();
+    let mut second = container.bundle.config.clone();
+    for ids in ["uidMappings", "gidMappings", "timeOffsets"] {
+        second["linux"].as_object_mut().unwrap().remove(ids);
+    }
+    let kinds = [
+        ("user", "user"),
+        ("time", "time"),
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("pid", "pid"),
+    ];
+    let joined =
+        |(kind, file): &(&str, &str)| json!({ "type": kind, "path": format!("/proc/{pid}/ns/{file}") });
+    second["linux"]["namespaces"] = kinds.iter().map(joined).chain([json!({ "type": "mount" })]).collect();
+    second.as_object_mut().unwrap().remove("hostname");
+    second["process"]["args"] = json!(["/bin/probe", "ns", "status", "timens"]);
+    container.bundle.config = second;
+    let output = container.cmd(["run", &format!("{}-b", container.id())]);
+    let report = as_nobody(&container, output).unwrap().output().ok().json();
+    for (_, file) in kinds {
+        let of_first = std::fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap();
+        assert_eq!(report["ns"][file].as_str().unwrap(), of_first.to_str().unwrap(), "{file}: {report}");
+    }
+    container.call("delete", &["--force"]).output().ok();
+}
+
+#[test]
+fn without_a_cgroup_the_mount_shows_the_callers() {
+    needs_root!("may become another user");
+    if cgroups::mount("pids").is_none() {
+        skip!("no hierarchy of cgroup v1");
+    }
+    let mut container = with_one_id(Container::shell("cat /sys/fs/cgroup/pids/cgroup.procs | wc -l"), NOBODY);
+    container.bundle.mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]);
+    let run = container.call("run", &[]);
+    let Some(run) = as_nobody(&container, run) else { skip!("a user cannot reach the runtime") };
+    let output = run.output().ok();
+    assert!(output.stdout.trim().parse::<u32>().unwrap() > 0, "{output}");
+}
+
+#[test]
+fn nobody_could_tell_the_processes_of_a_container_without_cgroup_and_pid_namespace() {
+    needs_root!("may become another user");
+    let mut container = with_one_id(Container::shell("true"), NOBODY);
+    container.bundle.without_namespace("pid");
+    container
+        .bundle
+        .set("mounts/0", json!({ "destination": "/proc", "source": "/proc", "options": ["rbind"] }));
+    for (pid, warned) in [(false, true), (true, false)] {
+        if pid {
+            container.bundle.namespace("pid", None);
+        }
+        let run = container.call("run", &[]);
+        let Some(run) = as_nobody(&container, run) else { skip!("a user cannot reach the runtime") };
+        let output = run.output().ok();
+        assert_eq!(output.stderr.contains("strongly discouraged"), warned, "{output}");
     }
 }

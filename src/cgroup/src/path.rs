@@ -115,6 +115,31 @@ impl CgroupPath {
     }
 }
 
+impl Host {
+    /// The directories that this process is in, one for each hierarchy.
+    pub fn own_layouts(&self) -> Result<Vec<Layout>, Error> {
+        let own = OwnCgroups::read()?;
+        if self.v1.iter().chain(&self.v2).all(|mount| mount.root.is_some()) {
+            return Ok(own_layouts(self, &own));
+        }
+        Ok(own_layouts(&Host::from_own_mountinfo()?, &own))
+    }
+}
+
+fn own_layouts(host: &Host, own: &OwnCgroups) -> Vec<Layout> {
+    let v1 = host.v1.iter().filter_map(|mount| {
+        Some((mount, mount.controllers.iter().find_map(|controller| own.v1(controller))?))
+    });
+    let v2 = host.v2.iter().filter_map(|mount| Some((mount, own.v2()?)));
+    v1.chain(v2)
+        .map(|(mount, own)| Layout {
+            controllers: mount.controllers.clone(),
+            mount: mount.point.clone(),
+            inner: below_root(mount, own),
+        })
+        .collect()
+}
+
 /// `own` as seen below the mount point. /proc/self/cgroup is relative to the cgroup namespace,
 /// the mount may show a part of the hierarchy only (docker in docker).
 fn below_root(mount: &Mount, own: &str) -> String {
@@ -195,6 +220,14 @@ mod tests {
             dirs("pod/c", &hybrid()),
             ["/cg/cpu/user/me/pod/c", "/cg/memory/y/pod/c", "/cg/unified/pod/c"]
         );
+    }
+
+    #[test]
+    fn own_directory_is_found_in_each_hierarchy() {
+        let own = OwnCgroups::from_text("2:cpu,cpuacct:/user/me\n3:memory:/docker/x/y\n0::/a/b\n");
+        let found: Vec<String> =
+            own_layouts(&hybrid(), &own).iter().map(|l| format!("{}/{}", l.mount, l.inner)).collect();
+        assert_eq!(found, ["/cg/cpu/user/me", "/cg/memory/y", "/cg/unified/a/b"]);
     }
 
     #[test]

@@ -218,6 +218,13 @@ pub fn make<'a>(
 
     let placement = Placement::plan(runtime, request, draft)?;
     let cgroup = undo.cgroup(placement.make(dir)?);
+    if !has_new_namespace(&draft.spec, NamespaceKind::Pid) && cgroup.record().dirs.is_empty() {
+        // In runc's words.
+        tracing::warn!(
+            "a container with neither a cgroup nor a pid namespace of its own. Such configuration is strongly \
+             discouraged, as nobody can tell its processes from others to kill them"
+        );
+    }
     // Before init joins: a cpuset without processors takes no task, a device rule may be needed.
     cgroup.apply(&placement.writes)?;
     cgroup.apply_devices(&placement.rules)?;

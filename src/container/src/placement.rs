@@ -1,10 +1,10 @@
 //! Where the container's cgroup lies, who makes it, and what is written into it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use creel_cgroup::systemd::{self, Instance, Property, Systemd};
 use creel_cgroup::{
-    Cgroup, CgroupPath, CgroupRecord, CreateOptions, DirRecord, FileWrite, Host, Mode, Owner, devices,
+    Cgroup, CgroupPath, CgroupRecord, CreateOptions, DirRecord, FileWrite, Host, Mode, Mount, Owner, devices,
     plan_writes,
 };
 use creel_jail::{CgroupView, Failed, V1Hierarchy};
@@ -157,17 +157,27 @@ pub fn view(host: &Host, record: &CgroupRecord, plan: &Plan) -> CgroupView {
         let path = record.dirs.first().map_or("/sys/fs/cgroup", |dir| dir.path.as_str());
         return CgroupView::V2 { path: PathBuf::from(path), namespaced };
     }
+    let made = |mount: &Mount| {
+        let dir = record.dirs.iter().find(|dir| dir.controllers == mount.controllers)?;
+        Some(PathBuf::from(&dir.path))
+    };
+    // Where it has no cgroup of its own (rootless, `--cgroup-manager disabled`) it stays in the caller's.
+    let own = if host.v1.iter().all(|mount| made(mount).is_some()) {
+        Vec::new()
+    } else {
+        host.own_layouts().unwrap_or_default()
+    };
+    let callers = |mount: &Mount| {
+        let own = own.iter().find(|own| own.controllers == mount.controllers)?;
+        Some(Path::new(&own.mount).join(&own.inner))
+    };
     let hierarchies = host
         .v1
         .iter()
         .filter_map(|mount| {
-            let dir = record.dirs.iter().find(|dir| dir.controllers == mount.controllers)?;
             let name = mount.point.rsplit('/').next()?.to_string();
-            Some(V1Hierarchy {
-                name,
-                parameters: v1_parameters(&mount.controllers),
-                path: PathBuf::from(&dir.path),
-            })
+            let path = made(mount).or_else(|| callers(mount))?;
+            Some(V1Hierarchy { name, parameters: v1_parameters(&mount.controllers), path })
         })
         .collect();
     CgroupView::V1 { hierarchies, namespaced }

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink};
+use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink, StageUser};
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
 use rustix::fs::{Mode, OFlags};
@@ -146,7 +146,7 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     let (host_end, child_end) =
         conversation::pair().map_err(|errno| Failed::host("socketpair(SOCK_SEQPACKET)", errno))?;
     let alone = SingleThreaded::witness();
-    let flags = if plan.stage.is_some() { 0 } else { plan.host.clone_flags };
+    let flags = plan.host.clone_flags;
     close_to_tracers()?;
     let (forked, outside) = clone_into(flags, cgroup, attach, &alone)
         .map_err(|errno| Failed::host(format!("clone3({flags:#x})"), errno))?;
@@ -172,13 +172,20 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     if outside {
         place(attach, pid, &pidfd, &host_end)?;
     }
+    let host = &plan.host;
+    let (of_stage, of_init) = match &plan.stage {
+        Some(stage) if stage.user == StageUser::New => (host.id_map.as_ref(), None),
+        _ => (None, host.id_map.as_ref()),
+    };
+    if let Some(map) = of_stage {
+        prepare_first(pid, &pidfd, &host_end, Order::Mapped, || idmap::write(pid, map))?;
+    }
     let (pid, pidfd) = match &plan.stage {
         None => (pid, pidfd),
         Some(_) => meet(pid, &pidfd, &host_end, |error| stage_failed(plan, error))?,
     };
     let child = Child::new(Process::Init, pid, pidfd, host_end, Some(plan));
-    let host = &plan.host;
-    if let Some(map) = &host.id_map {
+    if let Some(map) = of_init {
         idmap::write(pid, map)?;
     }
     for limit in &host.rlimits {
@@ -188,11 +195,9 @@ pub fn spawn<'p>(setup: Setup<'p, '_>) -> Result<Child<'p>, Failed> {
     if let Some(score) = host.oom_score_adj {
         write_oom_score_adj(pid, score)?;
     }
-    if host.id_map.is_some() || plan.stage.is_some() {
-        let orders = usize::from(host.id_map.is_some()) + usize::from(plan.stage.is_some());
-        for _ in 0..orders {
-            child.command(Order::Mapped)?;
-        }
+    let orders = usize::from(of_init.is_some()) + usize::from(plan.stage.is_some());
+    for _ in 0..orders {
+        child.command(Order::Mapped)?;
     }
     Ok(child)
 }
@@ -207,19 +212,29 @@ fn needs_procfs(plan: &Plan) -> bool {
         || stage.as_ref().is_some_and(|stage| stage.clocks.is_some())
 }
 
-/// Has a child that was born outside its cgroup moved, and tells it. One that cannot be is ended.
+/// Has a child that was born outside its cgroup moved, and tells it.
 pub(crate) fn place(
     attach: Option<Attach<'_>>,
     pid: i32,
     pidfd: &OwnedFd,
     channel: &Channel,
 ) -> Result<(), Failed> {
-    const SIGKILL: i32 = 9;
     let Some(Attach(attach)) = attach else { return Ok(()) };
-    let told = |()| {
-        channel.command(Order::Placed).map_err(|errno| Failed::host("conversation with the child", errno))
-    };
-    let result = attach(pid).and_then(told);
+    prepare_first(pid, pidfd, channel, Order::Placed, || attach(pid))
+}
+
+/// Does for a first child what it waits for, and tells it. One for which that cannot be done is ended.
+fn prepare_first(
+    pid: i32,
+    pidfd: &OwnedFd,
+    channel: &Channel,
+    order: Order,
+    prepare: impl FnOnce() -> Result<(), Failed>,
+) -> Result<(), Failed> {
+    const SIGKILL: i32 = 9;
+    let told =
+        |()| channel.command(order).map_err(|errno| Failed::host("conversation with the child", errno));
+    let result = prepare().and_then(told);
     if result.is_err() {
         creel_sys::best_effort(creel_sys::process::pidfd_send_signal(pidfd.as_fd(), SIGKILL));
         creel_sys::best_effort(creel_sys::process::wait(pid));

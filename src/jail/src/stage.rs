@@ -3,12 +3,13 @@
 //!
 //! Runs between the host and init, only when the plan has a stage: a pid namespace applies to
 //! children only, a user namespace has to be entered before the namespaces that it is to own are
-//! made, and clocks are set before a time namespace has its first process (time_namespaces(7)).
+//! made, and clocks are set before a time namespace has its first process (time_namespaces(7)); without
+//! privileges on the host they are set by a stage that is born into the container's user namespace.
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{ClockOffset, Join, Phase, Plan, StagePlan};
+use creel_plan::steps::{ClockOffset, Join, Phase, Plan, StagePlan, StageUser};
 use creel_sys::Errno;
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns, unshare};
 use rustix::process::DumpableBehavior;
@@ -54,13 +55,18 @@ fn prepare_and_clone(
         Some(clocks) => Some((clocks, resources.proc(Phase::Stage)?.open_at(Phase::Stage, 0, OFFSETS)?)),
         None => None,
     };
-    if stage.become_root {
+    match stage.user {
+        StageUser::Host => {}
         // Before it is where others may ptrace (CVE-2016-9962).
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(
+        StageUser::Joined => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(
             Phase::Stage,
             0,
             || "prctl(DUMPABLE, 0)".into(),
-        )?;
+        )?,
+        StageUser::New => {
+            talk(channel.expect(Order::Mapped))?;
+            become_root(stage)?;
+        }
     }
     join_all(&plan.host.joins, stage, &resources.joins, &alone)?;
     if let Some((clocks, file)) = offsets {
@@ -100,13 +106,17 @@ fn join_all(
     for &i in &user {
         join(i).step(Phase::Stage, i, || "setns".into())?;
     }
-    if stage.become_root {
-        init::become_root(stage.groups).map_err(|e| StepError { phase: Phase::Stage, ..e })?;
+    if stage.user == StageUser::Joined {
+        become_root(stage)?;
     }
     for i in again {
         join(i).step(Phase::Stage, i, || "setns".into())?;
     }
     Ok(())
+}
+
+fn become_root(stage: &StagePlan) -> Result<(), StepError> {
+    init::become_root(stage.groups).map_err(|e| StepError { phase: Phase::Stage, ..e })
 }
 
 fn set_clocks(clocks: &[ClockOffset], file: &OwnedFd) -> Result<(), StepError> {

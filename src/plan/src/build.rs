@@ -22,7 +22,7 @@ use crate::options::{Propagation, ms};
 use crate::spec::{Hook, Linux, NetDevice, SeccompText, Spec};
 use crate::steps::{
     Enter, Hide, HideStep, HookStep, HostPlan, InitHooks, InitPlan, Keyring, MapWriter, NetDeviceStep,
-    OldGroups, Parameter, Plan, RootSwitch, Rootfs, Seal, Sysctl,
+    OldGroups, Parameter, Plan, RootSwitch, Rootfs, Seal, StagePlan, StageUser, Sysctl,
 };
 
 /// A plan and what the user should hear about it.
@@ -56,7 +56,6 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     let mount = joining.has(NamespaceKind::Mount);
     let propagation = root_propagation(linux);
     check_root(request, propagation)?;
-    check_clocks(linux, facts)?;
     let id_map = namespaces::id_map(linux, &joining, facts);
     // The initial user namespace's limits and devices are out of reach from inside another.
     let outside = user && !facts.is_rootless();
@@ -65,7 +64,9 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
             || linux.seccomp.as_ref().is_some_and(SeccompText::is_enabled),
         keep_groups: extensions.keep_groups,
         setgroups_denied: facts.setgroups_denied
-            || id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId),
+            || id_map.as_ref().is_some_and(|m| m.writer == MapWriter::SingleId)
+            // Perhaps in one that is joined; where not, the caller's groups are gone by then.
+            || (facts.is_rootless() && id_map.is_none() && process.user.additional_gids.is_empty()),
         preserve_fds: request.preserve_fds,
         env: &request.env,
         limits_by_host: outside,
@@ -88,13 +89,13 @@ pub fn plan(spec: &Spec, request: &Request, facts: &HostFacts) -> Result<Planned
     if late_ipc {
         joining.clone_flags &= !NamespaceKind::Ipc.clone_flag();
     }
-    let stage = namespaces::stage(linux, &joining, groups);
-    let clone_flags = if stage.is_some() { 0 } else { joining.clone_flags };
+    let stage = namespaces::stage(linux, &joining, groups, facts);
+    let clone_flags = stage.as_ref().map_or(joining.clone_flags, StagePlan::own_flags);
 
     let init = InitPlan {
         enter: Enter {
             joins: if stage.is_some() { Vec::new() } else { joining.all_joins() },
-            user_namespace: id_map.is_some(),
+            user_namespace: id_map.is_some() && stage.as_ref().is_none_or(|s| s.user != StageUser::New),
             groups,
             ipc_namespace: late_ipc,
             dumpable: facts.is_rootless() && joining.joins.is_empty(),
@@ -166,14 +167,6 @@ fn some(text: &str) -> Option<String> {
 /// A path of config.json, which is relative to the bundle.
 pub(crate) fn join(bundle: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_string() } else { format!("{}/{path}", bundle.trim_end_matches('/')) }
-}
-
-/// A time namespace is made by the stage, with the rights of who runs creel.
-fn check_clocks(linux: &Linux, facts: &HostFacts) -> Result<(), Invalid> {
-    if facts.is_rootless() && !linux.time_offsets.is_empty() {
-        return Err(Invalid::new(".linux.timeOffsets", "clocks cannot be set without root"));
-    }
-    Ok(())
 }
 
 /// What the root switch cannot do.

@@ -9,9 +9,9 @@
 //! `creel run --dry-run`; the jail crate executes it.
 
 pub mod annotations;
-mod any_case;
 pub mod build;
 pub mod check;
+mod decode;
 pub mod facts;
 pub mod invalid;
 pub mod names;

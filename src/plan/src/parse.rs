@@ -209,22 +209,6 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_field_may_be_in_any_case() {
-        let text = r#"{"ociversion": "1.0.0", "Linux": {"readonlypaths": ["/a"],
-            "resources": {"hugepageLimits": [{"pagesize": "2MB", "limit": 1}]}},
-            "annotations": {"Key": "kept"}}"#;
-        let spec = parse(text).unwrap();
-        let linux = spec.linux.unwrap();
-        assert_eq!(linux.readonly_paths, ["/a"]);
-        assert_eq!(linux.resources.unwrap().hugepage_limits[0].page_size, "2MB");
-        assert!(spec.annotations.contains_key("Key"));
-        let twice = error(r#"{"hostname": "a", "HostName": "b"}"#);
-        assert!(twice.ends_with("the key appears twice"), "{twice}");
-        let wrong = error(r#"{"ociVersion": "1.0.0", "process": {"Terminal": 1}}"#);
-        assert_eq!(wrong, ".process.Terminal: expected a boolean, found number 1");
-    }
-
-    #[test]
     fn text_that_is_no_document_is_refused() {
         for (text, expected) in [
             ("", ".: the file is empty"),

@@ -6,7 +6,7 @@ use crate::names::NamespaceKind;
 use crate::steps::{
     Attr, Attributes, Console, DeviceStep, Enter, Hide, HookStep, HostPlan, IdMap, IdmapStep, InitPlan,
     Keyring, Labels, MountIds, MountSource, MountStep, NetDeviceStep, OldGroups, Parameter, Plan,
-    ProcessPlan, ProfileStep, RlimitStep, RootSwitch, SeccompAt, SourceLink, StagePlan,
+    ProcessPlan, ProfileStep, RlimitStep, RootSwitch, SeccompAt, SourceLink, StagePlan, StageUser,
 };
 
 impl Display for Plan {
@@ -91,7 +91,7 @@ fn stage_lines(f: &mut Formatter<'_>, stage: &StagePlan, host: &HostPlan) -> fmt
             writeln!(f, "stage  join        {} # {}", join.kind.word(), join.at)?;
         }
     }
-    if stage.become_root {
+    if stage.user != StageUser::Host {
         writeln!(f, "stage  identity    root of the user namespace{}", kept(stage.groups))?;
     }
     for clock in stage.clocks.iter().flatten() {

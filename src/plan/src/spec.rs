@@ -3,8 +3,7 @@
 //! These are creel's own types rather than `oci_spec::runtime`, which refuses valid documents
 //! (an unknown capability, a null field, `SCHED_FLAG_RESET_ON_FORK`) and drops fields
 //! (`intelRdt.enableCMT`); docs/dependencies.md has the list. They read what Go's decoder in runc
-//! reads: a missing or null field is the zero value, an unknown one is ignored, and the name of a field
-//! may be written in another case ([`AnyCase`]). Names that the
+//! reads ([`crate::decode`]). Names that the
 //! specification enumerates stay strings here, so that [`crate::check`] can say where the wrong
 //! one stands and what was expected.
 //!
@@ -13,45 +12,24 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::Visitor;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::de::MapAccess;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use crate::any_case::AnyCase;
-
-/// Reads `null` as the zero value, as Go's decoder does.
-fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
-    Option::<T>::deserialize(d).map(Option::unwrap_or_default)
-}
+use crate::decode::{self, Object, Place};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Lets a struct be read from an object only. serde's derive also reads one from an array, field by
-/// field, so that `"linux": []` would be a container without namespaces.
-struct Object<D>(D);
-
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<D> {
-    type Error = D::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(visitor)
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(AnyCase { fields, inner: visitor })
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit
-        unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-    }
+/// The name that [`Object`] compares keys with.
+macro_rules! name {
+    ($field:ident) => {
+        stringify!($field)
+    };
+    ($field:ident $json:literal) => {
+        $json
+    };
 }
 
 /// Declares structs of the document: every field may be absent or null. Fields before the `;` are
@@ -62,22 +40,28 @@ macro_rules! document {
         $( $(#[$fmeta:meta])* $field:ident : $ty:ty $(= $json:literal)?, )*
     } )*) => { $(
         $(#[$meta])*
-        #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
-        #[serde(default, rename_all = "camelCase", remote = "Self")]
+        #[derive(Debug, Clone, Default, PartialEq, Serialize)]
+        #[serde(rename_all = "camelCase")]
         pub struct $name {
-            $( $(#[$kmeta])* #[serde(deserialize_with = "or_default" $(, rename = $kjson)?)] pub $kept: $kty, )*
-            $( $(#[$fmeta])* #[serde(deserialize_with = "or_default", skip_serializing_if = "is_default" $(, rename = $json)?)] pub $field: $ty, )*
+            $( $(#[$kmeta])* $(#[serde(rename = $kjson)])? pub $kept: $kty, )*
+            $( $(#[$fmeta])* #[serde(skip_serializing_if = "is_default" $(, rename = $json)?)] pub $field: $ty, )*
+        }
+
+        impl Object for $name {
+            const FIELDS: &'static [&'static str] =
+                &[$( name!($kept $($kjson)?), )* $( name!($field $($json)?), )*];
+
+            fn field<'de, A: MapAccess<'de>>(&mut self, number: usize, map: &mut A) -> Result<(), A::Error> {
+                let mut numbers = 0..;
+                $( if numbers.next() == Some(number) { return map.next_value_seed(Place(&mut self.$kept)); } )*
+                $( if numbers.next() == Some(number) { return map.next_value_seed(Place(&mut self.$field)); } )*
+                Ok(())
+            }
         }
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $name::deserialize(Object(deserializer))
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                $name::serialize(self, serializer)
+                decode::object(deserializer)
             }
         }
     )* };

@@ -32,7 +32,7 @@ pub struct Plan {
 /// The host's part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostPlan {
-    /// CLONE_NEW* flags of the clone3 that makes init.
+    /// CLONE_NEW* flags of the clone3 that makes init, or the stage.
     pub clone_flags: u64,
     /// Namespace files that the host opens, for the stage or init to join.
     pub joins: Vec<Join>,
@@ -104,14 +104,33 @@ pub enum MapWriter {
 pub struct StagePlan {
     /// Indices into [`HostPlan::joins`], joined in this order.
     pub joins: Vec<usize>,
-    /// Become root of the joined user namespace.
-    pub become_root: bool,
+    /// Of which user namespace it becomes root.
+    pub user: StageUser,
     /// Which groups are left then.
     pub groups: OldGroups,
     /// New time namespace with these offsets.
     pub clocks: Option<Vec<ClockOffset>>,
     /// CLONE_NEW* flags of the clone3 that makes init.
     pub clone_flags: u64,
+}
+
+impl StagePlan {
+    /// CLONE_NEW* flags of the clone3 that makes the stage itself.
+    pub fn own_flags(&self) -> u64 {
+        if self.user == StageUser::New { NamespaceKind::User.clone_flag() } else { 0 }
+    }
+}
+
+/// The user namespace in which the stage works, and init is born.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StageUser {
+    /// The host's; a new one is init's own.
+    Host,
+    /// One of the joined.
+    Joined,
+    /// A new one, into which the stage is born: without privileges on the host the right to set clocks
+    /// comes from there.
+    New,
 }
 
 /// The supplementary groups of the caller in a user namespace.

@@ -31,13 +31,10 @@ pub fn enter(
     if plan.user_namespace {
         talk(channel.expect(Order::Mapped))?;
         become_root(plan.groups)?;
-        if plan.dumpable {
-            rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable).step(
-                Phase::Enter,
-                0,
-                || "prctl(DUMPABLE, 1)".into(),
-            )?;
-        }
+    }
+    if plan.dumpable {
+        rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+            .step(Phase::Enter, 0, || "prctl(DUMPABLE, 1)".into())?;
     }
     if plan.ipc_namespace {
         unshare(NamespaceKind::Ipc.clone_flag(), alone)

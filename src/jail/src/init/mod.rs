@@ -20,6 +20,7 @@ use creel_plan::steps::{InitPlan, Phase, ProcessPlan, SeccompAt};
 use creel_sys::Errno;
 use creel_sys::process::SingleThreaded;
 use rustix::fs::Mode;
+use rustix::process::DumpableBehavior;
 
 pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
@@ -225,7 +226,13 @@ pub(crate) fn become_program(
     if process.seccomp == SeccompAt::BeforeCredentials {
         load_filter(resources, channel)?;
     }
+    let changes_ids = process.credentials.uid != 0 || process.credentials.gid != 0;
+    let was_open = changes_ids && rustix::process::dumpable_behavior() == Ok(DumpableBehavior::Dumpable);
     crate::process::become_user(&process.credentials, &process.exec.cwd, entered)?;
+    if was_open {
+        // Other ids have closed it (prctl(2)). Where a filter forbids that, it stays closed.
+        creel_sys::best_effort(rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable));
+    }
     let program = Program::find(&process.exec, process.credentials.uid)?;
     if process.seccomp == SeccompAt::BeforeExec {
         load_filter(resources, channel)?;

@@ -4,7 +4,7 @@ use crate::facts::HostFacts;
 use crate::invalid::Invalid;
 use crate::names::NamespaceKind;
 use crate::spec::{IdMapping, Linux};
-use crate::steps::{ClockOffset, IdMap, Join, MapWriter, OldGroups, StagePlan};
+use crate::steps::{ClockOffset, IdMap, Join, MapWriter, OldGroups, StagePlan, StageUser};
 
 /// `.linux.namespaces`, divided.
 #[derive(Debug, Default)]
@@ -86,9 +86,9 @@ pub fn id_map(linux: &Linux, joining: &Joining, facts: &HostFacts) -> Option<IdM
 ///
 /// * A pid namespace is entered by children of who joins it.
 /// * A joined user namespace must own the namespaces that are made: they are made after it.
-/// * Clocks are set before the first process is in a time namespace.
+/// * Clocks are set before the first process is in a time namespace, by whoever may.
 /// * Namespaces of the host's user are joined before a new user namespace takes the rights away.
-pub fn stage(linux: &Linux, joining: &Joining, groups: OldGroups) -> Option<StagePlan> {
+pub fn stage(linux: &Linux, joining: &Joining, groups: OldGroups, facts: &HostFacts) -> Option<StagePlan> {
     let clocks = joining.is_new(NamespaceKind::Time) && !linux.time_offsets.is_empty();
     let needed = joining.joined(NamespaceKind::Pid)
         || joining.joined(NamespaceKind::User)
@@ -98,15 +98,23 @@ pub fn stage(linux: &Linux, joining: &Joining, groups: OldGroups) -> Option<Stag
     if !needed {
         return None;
     }
-    // Made by the stage for its children, with the offsets, instead of by clone3.
-    let time = if clocks { NamespaceKind::Time.clone_flag() } else { 0 };
-    Some(StagePlan {
+    let user = if joining.joined(NamespaceKind::User) {
+        StageUser::Joined
+    } else if clocks && facts.is_rootless() && joining.is_new(NamespaceKind::User) {
+        StageUser::New
+    } else {
+        StageUser::Host
+    };
+    let plan = StagePlan {
         joins: joining.all_joins(),
-        become_root: joining.joined(NamespaceKind::User),
+        user,
         groups,
         clocks: clocks.then(|| clock_offsets(linux)),
-        clone_flags: joining.clone_flags & !time,
-    })
+        clone_flags: 0,
+    };
+    // Made by the stage for its children, with the offsets, instead of by clone3.
+    let time = if clocks { NamespaceKind::Time.clone_flag() } else { 0 };
+    Some(StagePlan { clone_flags: joining.clone_flags & !time & !plan.own_flags(), ..plan })
 }
 
 fn clock_offsets(linux: &Linux) -> Vec<ClockOffset> {
@@ -149,7 +157,11 @@ mod tests {
         for (namespaces, expected) in cases {
             let linux = linux(namespaces);
             let joining = split(&linux).unwrap();
-            assert_eq!(stage(&linux, &joining, OldGroups::Drop).is_some(), *expected, "{namespaces:?}");
+            assert_eq!(
+                stage(&linux, &joining, OldGroups::Drop, &HostFacts::ROOT).is_some(),
+                *expected,
+                "{namespaces:?}"
+            );
         }
     }
 
@@ -158,9 +170,23 @@ mod tests {
         let mut linux = linux(&[("time", ""), ("pid", "")]);
         linux.time_offsets.insert("boottime".into(), TimeOffset { secs: 7, nanosecs: 1 });
         let joining = split(&linux).unwrap();
-        let stage = stage(&linux, &joining, OldGroups::Drop).unwrap();
+        let stage = stage(&linux, &joining, OldGroups::Drop, &HostFacts::ROOT).unwrap();
         assert_eq!(stage.clone_flags, NamespaceKind::Pid.clone_flag());
         assert_eq!(stage.clocks.unwrap()[0].clock, "boottime");
+    }
+
+    #[test]
+    fn without_root_clocks_are_set_in_the_new_user_namespace() {
+        let user = HostFacts { euid: 1000, ..HostFacts::ROOT };
+        let mut linux = linux(&[("time", ""), ("pid", ""), ("user", "")]);
+        let of = |linux: &Linux, facts| stage(linux, &split(linux).unwrap(), OldGroups::Drop, facts);
+        assert_eq!(of(&linux, &user), None);
+        linux.time_offsets.insert("boottime".into(), TimeOffset { secs: 7, nanosecs: 1 });
+        let (pid, own) = (NamespaceKind::Pid.clone_flag(), NamespaceKind::User.clone_flag());
+        let stage = of(&linux, &user).unwrap();
+        assert_eq!((stage.user, stage.own_flags(), stage.clone_flags), (StageUser::New, own, pid));
+        let stage = of(&linux, &HostFacts::ROOT).unwrap();
+        assert_eq!((stage.user, stage.own_flags(), stage.clone_flags), (StageUser::Host, 0, pid | own));
     }
 
     #[test]

@@ -70,7 +70,8 @@ fn has_clocks(config: &Value) -> bool {
     config["linux"]["timeOffsets"].as_object().is_some_and(|offsets| !offsets.is_empty())
 }
 
-/// One clone3 makes exactly the new namespaces: but for the cgroup namespace, which init makes when it
+/// Each new namespace is made once, by the one clone3 that makes init; a stage that is born into the user
+/// namespace has it already. But for the cgroup namespace, which init makes when it
 /// is in its cgroup, the ipc namespace of a new user namespace, which its root makes, and the time namespace, which the stage makes when its clocks are to be set.
 fn namespaces_are_made_once(config: &Value, plan: &Plan) -> Result<(), String> {
     let is_new = |kind: NamespaceKind| namespaces(config).contains(&(kind, false));
@@ -82,8 +83,9 @@ fn namespaces_are_made_once(config: &Value, plan: &Plan) -> Result<(), String> {
         .filter(|(kind, _)| *kind != NamespaceKind::Ipc || !late_ipc)
         .fold(0, |flags, (kind, _)| flags | kind.clone_flag());
     let (host, stage) = (plan.host.clone_flags, plan.stage.as_ref().map(|stage| stage.clone_flags));
+    let user = NamespaceKind::User.clone_flag();
     let made = match stage {
-        Some(stage) => (host == 0).then_some(stage),
+        Some(stage) => (host & !user == 0 && host & stage == 0).then_some(host | stage),
         None => Some(host),
     };
     ensure(made == Some(expected), || format!("host {host:#x} stage {stage:x?}, expected {expected:#x}"))?;

@@ -57,12 +57,16 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn engines() -> Vec<Case> {
+    let mut clocks = rootless(1);
+    push(&mut clocks, "/linux/namespaces", json!({ "type": "time" }));
+    set(&mut clocks, "/linux/timeOffsets", json!({ "monotonic": { "secs": 7 } }));
     vec![
         Case::new("default-root-v1", default(&["pid", "network", "ipc", "uts", "mount"])),
         Case::new("default-root-v2", default(&["pid", "network", "ipc", "uts", "mount", "cgroup"])),
         Case::new("default-nested-root", default(&["pid", "network", "ipc", "uts", "mount"])).on(NESTED),
         Case::new("kubernetes-root", kubernetes()),
         Case::new("rootless-single-id", rootless(1)).on(USER),
+        Case::new("rootless-time-offsets", clocks).on(USER),
         Case::new("rootless-subordinate-ids", rootless(65536)).on(USER),
     ]
 }
