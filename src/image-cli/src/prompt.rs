@@ -41,11 +41,12 @@ pub fn user(terminal: &mut File, known: Option<&str>) -> Result<String> {
 
 /// A password, which is not shown.
 pub fn password(terminal: &mut File) -> Result<String> {
-    terminal.write_all(b"Password: ").context("write to the terminal")?;
     let before = tcgetattr(&*terminal).context("tcgetattr")?;
     let typed = {
         let _back = Restore { terminal: terminal.try_clone().context("dup")?, before: before.clone() };
         tcsetattr(&*terminal, OptionalActions::Flush, &silent(before)).context("tcsetattr")?;
+        // After that: what answers the question at once would be shown, and flushed.
+        terminal.write_all(b"Password: ").context("write to the terminal")?;
         type_in(terminal)
     };
     // The line feed that was typed was not shown either.
