@@ -164,14 +164,11 @@ pub(crate) fn make_dirs(mount: &str, inner: &str) -> Result<u32, Error> {
             Ok(()) => return Ok(parents + 1),
             Err(Errno::EXIST) => return Ok(0),
             Err(Errno::NOENT) if !parent.is_empty() => parents = make_dirs(mount, parent)?,
-            Err(errno) => return Err(Error::Call { call: MKDIR, path, errno }),
+            Err(errno) => return Err(Error::Call { call: "mkdir", path, errno }),
         }
     }
-    Err(Error::Call { call: MKDIR, path, errno: Errno::NOENT })
+    Err(Error::Call { call: "mkdir", path, errno: Errno::NOENT })
 }
-
-/// In runc's words, which its users look for.
-const MKDIR: &str = "unable to apply cgroup configuration: mkdir";
 
 /// As [`make_dirs`], with every controller of the mount handed down to the new directory: limits
 /// may come later by update, and engines read the statistics of all.

@@ -14,6 +14,8 @@ pub enum Error {
     Seccomp(creel_seccomp::Error),
     /// The cgroup refused.
     Cgroup(creel_cgroup::Error),
+    /// The cgroup could not be made.
+    NoCgroup(creel_cgroup::Error),
     /// A process of the container failed on its way.
     Failed(creel_jail::Failed),
     /// A call on a file failed.
@@ -90,6 +92,7 @@ impl fmt::Display for Error {
             Error::Invalid(e) => e.fmt(f),
             Error::Seccomp(e) => e.fmt(f),
             Error::Cgroup(e) => e.fmt(f),
+            Error::NoCgroup(e) => write!(f, "unable to apply cgroup configuration: {e}"),
             Error::Failed(e) => e.fmt(f),
             Error::File { call, path, errno } => {
                 write!(f, "{call} {}: {}", path.display(), creel_jail::errno_words(*errno))

@@ -87,7 +87,11 @@ impl Placement {
             .map_err(|e| Error::Corrupt { path: dir.file(CGROUP), why: e.to_string() })?;
         dir.write_early(CGROUP, &intended)?;
         let options = CreateOptions { rootless: *rootless, limits: writes, properties };
-        Ok(Cgroup::create(host, path, options)?)
+        let made = Cgroup::create(host, path, options);
+        if let Err(error @ creel_cgroup::Error::Call { .. }) = made {
+            return Err(Error::NoCgroup(error));
+        }
+        Ok(made?)
     }
 }
 
