@@ -27,6 +27,7 @@ hack/vm/deps.sh || skip "qemu and mmdebstrap cannot be installed here"
 hack/vm/image.sh >/dev/null || skip "the machine's packages cannot be had"
 
 hack/build.sh creel
+creel=$(realpath --relative-to=. "$(hack/build.sh --dir)")/creel
 # The tests that need the probe build it, with a cargo that the machine has not.
 cargo test --locked --quiet -p creel-integration --lib probe
 git ls-files -z --cached --others --exclude-standard | tar --create --null --files-from - |
@@ -34,7 +35,7 @@ git ls-files -z --cached --others --exclude-standard | tar --create --null --fil
 {
     cargo test --locked --no-run -p creel-integration --test e2e --test differential --test engines 2>&1
     [[ " $* " != *" units "* ]] || cargo test --locked --no-run -p creel-cgroup 2>&1
-} | sed -n 's/.*Executable .*(\(.*\))$/\1/p' | xargs cp --parents --target-directory "$stage" target/CACHEDIR.TAG target/*/release/creel \
+} | sed -n 's/.*Executable .*(\(.*\))$/\1/p' | xargs cp --parents --target-directory "$stage" target/CACHEDIR.TAG "$creel" \
         target/probe/*/release/creel-{probe,fake-criu}
 # Its user is another one.
 chmod 755 "$stage"
