@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Runs tests in a virtual machine with systemd and cgroup v2: hack/test-vm.sh [GROUP...]
+# Runs tests in a virtual machine with systemd and cgroup v2: hack/test-vm.sh [GROUP... [-- TEST...]]
 #
-# hack/vm/guest.sh has the groups; without any, all run. They are built here and run there. A machine
-# that cannot be had is a skip, what happens in it is not. CREEL_VM_SECONDS is the limit, three hours.
+# hack/vm/guest.sh has the groups; without any, all run. TEST is part of the names of tests. They are
+# built here and run there. A machine that cannot be had is a skip, what happens in it is not.
+# CREEL_VM_SECONDS is the limit, three hours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CREEL_VM_SECONDS=${CREEL_VM_SECONDS:-10800}
-slow=
+slow=${CREEL_TEST_SLOW:-}
 [ $# -gt 0 ] || {
     slow=1
     set -- units e2e e2e-systemd user user-systemd differential engines-systemd

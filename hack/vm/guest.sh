@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs groups of tests in the machine that hack/vm/run.sh boots: hack/vm/guest.sh GROUP...
+# Runs groups of tests in the machine that hack/vm/run.sh boots: hack/vm/guest.sh GROUP... [-- TEST...]
 # SYSTEMD: with cgroups by systemd; "user": as an ordinary user, with a systemd of the user's.
+# TEST: of each group only the tests with this in their name.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -9,6 +10,11 @@ CREEL_TEST_PROBE=$(realpath target/probe/*/release/creel-probe)
 export CREEL_TEST_RUNTIME CREEL_TEST_PROBE
 binaries=target/debug/deps
 failed=()
+groups=()
+while [ $# -gt 0 ] && [ "$1" != -- ]; do groups+=("$1") && shift; done
+tests=("${@:2}")
+# Some tests make devices in a root file system below it.
+mount -o remount,dev /tmp
 
 run() {
     echo "== $1"
@@ -30,14 +36,14 @@ beside='own=$(cut -d: -f3 /proc/self/cgroup)
     CREEL_TEST_CGROUP=$own exec "$@"'
 systemd=(env CREEL_TEST_CGROUP=systemd)
 
-for group; do
+for group in "${groups[@]}"; do
     case $group in
-    units) for binary in "$binaries"/{creel_cgroup,rootless,v2}-*; do run units "$binary"; done ;;
-    e2e | differential) run "$group" "$binaries/$group"-* ;;
-    e2e-systemd) run "$group" "${systemd[@]}" "$binaries"/e2e-* ;;
-    user) run "$group" as_user bash -c "$beside" bash "$binaries"/e2e-* ;;
-    user-systemd) run "$group" as_user "${systemd[@]}" "$binaries"/e2e-* ;;
-    engines-systemd) run "$group" "${systemd[@]}" "$binaries"/engines-* ;;
+    units) for binary in "$binaries"/{creel_cgroup,rootless,v2}-*; do run units "$binary" "${tests[@]}"; done ;;
+    e2e | differential) run "$group" "$binaries/$group"-* "${tests[@]}" ;;
+    e2e-systemd) run "$group" "${systemd[@]}" "$binaries"/e2e-* "${tests[@]}" ;;
+    user) run "$group" as_user bash -c "$beside" bash "$binaries"/e2e-* "${tests[@]}" ;;
+    user-systemd) run "$group" as_user "${systemd[@]}" "$binaries"/e2e-* "${tests[@]}" ;;
+    engines-systemd) run "$group" "${systemd[@]}" "$binaries"/engines-* "${tests[@]}" ;;
     engines-limits) run "$group" "${systemd[@]}" "$binaries"/engines-* limits pause ;;
     *)
         echo "no group of tests \"$group\"" >&2

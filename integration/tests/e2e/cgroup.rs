@@ -342,18 +342,18 @@ fn unified_values_need_the_unified_hierarchy() {
 fn cgroups_that_a_container_nests_deeper_than_paths_go_are_killed_and_removed() {
     // Deeper than PATH_MAX, and than descriptors are allowed to the runtime.
     const DEPTH: usize = 1200;
+    let mut container = Container::idle();
     // The hierarchy by which creel finds the processes.
-    let Some(devices) = cgroups::mount("devices").or_else(|| cgroups::mount("pids")) else {
+    let Some(cgroup) = container.cgroup_dir("devices").or_else(|| container.cgroup_dir("pids")) else {
         skip!("no devices controller")
     };
-    let mut container = Container::idle();
     container.bundle.without_namespace("pid");
     container.run_detached();
     container.wait_file("/ready");
     let open = |path: &std::path::Path| {
         rustix::fs::open(path, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap()
     };
-    let mut here = open(&devices.join(container.id()));
+    let mut here = open(&cgroup);
     for _ in 0..DEPTH {
         rustix::fs::mkdirat(&here, "deep", rustix::fs::Mode::RWXU).unwrap();
         here =

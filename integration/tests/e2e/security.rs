@@ -70,7 +70,7 @@ fn runtime_that_the_container_holds_on_to_cannot_be_written_later() {
     container.bundle.shell("touch /ready; while true; do sleep 100; done");
     container.run_detached();
     container.wait_file("ready");
-    if !cgroups::freeze(container.id(), true) {
+    if !cgroups::freeze(&container.cgroup(), true) {
         skip!("no freezer");
     }
     // It stops in the container's cgroup before it is the program.
@@ -78,12 +78,12 @@ fn runtime_that_the_container_holds_on_to_cannot_be_written_later() {
     let controller = if cgroups::is_v2() { "pids" } else { "freezer" };
     let mut held = None;
     wait::until("the exec process", || {
-        let pids = cgroups::read(controller, container.id(), "cgroup.procs").unwrap_or_default();
+        let pids = cgroups::read(controller, &container.cgroup(), "cgroup.procs").unwrap_or_default();
         held = pids.lines().filter_map(|pid| pid.parse().ok()).find_map(exe);
         held.is_some()
     });
     let held = held.unwrap();
-    cgroups::freeze(container.id(), false);
+    cgroups::freeze(&container.cgroup(), false);
     running.output().ok();
     container.stop_and_delete();
     assert!(!can_be_written(&held, &path), "by the process of an exec");
