@@ -340,6 +340,7 @@ fn unified_values_need_the_unified_hierarchy() {
 
 #[test]
 fn cgroups_that_a_container_nests_deeper_than_paths_go_are_killed_and_removed() {
+    needs_root!("may mount procfs of the host's PID namespace");
     // Deeper than PATH_MAX, and than descriptors are allowed to the runtime.
     const DEPTH: usize = 1200;
     let mut container = Container::idle();

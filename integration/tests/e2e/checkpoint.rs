@@ -188,6 +188,7 @@ fn what_is_bound_from_the_host_is_external() {
 
 #[test]
 fn namespaces_given_by_path_stay_outside_of_the_images() {
+    needs_root!("may make a network namespace alone");
     let mut container = with_fake(Container::idle());
     let holder = Cmd::new("unshare").args(["--net", "--", "sh", "-c", "echo made; exec sleep 1000"]).spawn();
     wait::until("the namespace is made", || holder.stdout_so_far() == "made\n");

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use creel_integration::{Cmd, Container, Output, is_creel, probe, skip};
+use creel_integration::{Cmd, Container, Output, is_creel, needs_root, probe, skip};
 use serde_json::{Value, json};
 
 /// What a process is, as it reads it itself.
@@ -101,6 +101,7 @@ impl Drop for Profile {
 #[test]
 fn apparmor_profile_is_enforced() {
     needs_apparmor!();
+    needs_root!("may load profiles");
     let mut container = Container::new();
     let profile = Profile::load(container.id());
     let sections = profile.sections(&container);
@@ -121,6 +122,7 @@ fn apparmor_profile_is_enforced() {
 #[test]
 fn apparmor_profile_is_enforced_in_a_user_namespace_and_for_a_user() {
     needs_apparmor!();
+    needs_root!("may load profiles");
     let mut container = Container::new();
     let profile = Profile::load(container.id());
     let sections = profile.sections(&container);
@@ -137,6 +139,7 @@ fn apparmor_profile_is_enforced_in_a_user_namespace_and_for_a_user() {
 #[test]
 fn apparmor_profile_is_set_before_a_filter_could_forbid_it() {
     needs_apparmor!();
+    needs_root!("may load profiles");
     if !is_creel() {
         skip!("runc needs these calls itself");
     }
@@ -162,6 +165,7 @@ fn apparmor_unconfined_is_a_profile_too() {
 #[test]
 fn apparmor_profile_of_exec_is_the_containers_or_the_one_asked_for() {
     needs_apparmor!();
+    needs_root!("may load profiles");
     let mut container = Container::idle();
     let own = Profile::load(container.id());
     let other = Profile::load(&format!("{}-other", container.id()));
@@ -197,6 +201,7 @@ fn apparmor_profile_of_exec_is_the_containers_or_the_one_asked_for() {
 #[test]
 fn apparmor_profile_of_exec_in_a_user_namespace_is_the_one_asked_for() {
     needs_apparmor!();
+    needs_root!("may load profiles");
     let mut container = Container::idle();
     container.bundle.user_namespace(100_000, 65536);
     let profile = Profile::load(container.id());
@@ -227,6 +232,7 @@ fn apparmor_profile_that_is_not_loaded_is_an_error_that_leaves_nothing() {
 #[test]
 fn apparmor_profile_is_stacked_on_that_of_a_confined_runtime() {
     needs_apparmor!();
+    needs_root!("may load profiles");
     if !is_creel() {
         skip!("runc cannot change a profile with no_new_privs");
     }
@@ -253,6 +259,7 @@ fn apparmor_profile_is_stacked_on_that_of_a_confined_runtime() {
 #[test]
 fn apparmor_profile_of_a_policy_namespace_is_taken_from_inside_and_outside() {
     needs_apparmor!();
+    needs_root!("may load profiles");
     let mut container = Container::new();
     let namespaces = Path::new("/sys/kernel/security/apparmor/policy/namespaces");
     let namespace = format!("{}-ns", container.id());
@@ -279,6 +286,7 @@ fn apparmor_profile_of_a_policy_namespace_is_taken_from_inside_and_outside() {
 fn apparmor_profile_is_never_written_to_a_fake_proc() {
     // CVE-2019-16884, CVE-2019-19921, CVE-2023-28642, CVE-2025-52881: the image brings a /proc of its own.
     needs_apparmor!();
+    needs_root!("may load profiles");
     if !is_creel() {
         skip!("runc runs nothing without a procfs");
     }

@@ -306,6 +306,7 @@ fn container_without_new_namespaces_but_mount() {
 
 #[test]
 fn clocks_are_set_beside_a_user_namespace_that_is_joined() {
+    needs_root!("may choose the ids");
     needs_runc!(2, "time namespaces");
     let mut first = Container::idle();
     first.bundle.user_namespace(100_000, 65536);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use creel_integration::{Container, skip};
+use creel_integration::{Container, needs_root, skip};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::json;
 
@@ -40,6 +40,7 @@ fn secret(container: &Container) -> String {
 
 #[test]
 fn init_before_its_id_maps_is_closed_to_the_pid_namespace_that_it_joins() {
+    needs_root!("may choose the ids");
     // Init is born as the host's root, on the host's mounts, in a user namespace that the watcher's user
     // owns: without more that would be enough to ptrace it (ptrace(2), user_namespaces(7)).
     let mut victim = Container::new();
@@ -54,6 +55,7 @@ fn init_before_its_id_maps_is_closed_to_the_pid_namespace_that_it_joins() {
 
 #[test]
 fn init_before_its_id_maps_is_closed_to_the_hosts_pid_namespace() {
+    needs_root!("may mount procfs of the host's PID namespace");
     let mut victim = Container::new();
     let mut watcher = watcher(&secret(&victim));
     watcher.bundle.without_namespace("pid");

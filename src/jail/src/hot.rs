@@ -30,7 +30,7 @@ use crate::hooks::HookState;
 use crate::init::{InitResources, attach_mount, attrs_of, become_root, new_filesystem};
 use crate::procfs::{HostProc, PROC_SUPER_MAGIC};
 use crate::rooted::Root;
-use crate::spawn::{close_to_tracers, leave, open_sources};
+use crate::spawn::{close_to_tracers, leave, open_mount_sources};
 
 /// STATX_MNT_ID_UNIQUE: Linux 6.8. An older kernel's number may be used again.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
@@ -78,8 +78,7 @@ pub fn add_mounts(target: Target<'_>, plan: &mut Plan) -> Result<Vec<MountId>, F
     plan.host.open_sources = true;
     let joins = crate::spawn::open_joins(&plan.host.joins)?;
     let mut resources = InitResources { joins, ..InitResources::default() };
-    open_sources(plan, &mut resources)?;
-    resources.rootfs = None;
+    open_mount_sources(plan, &mut resources)?;
     for (i, (step, tree)) in plan.init.mounts.iter().zip(&resources.sources).enumerate() {
         if let Some(tree) = tree {
             set_attributes(i, step, tree, target.has_user_namespace()).map_err(|error| {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
-use creel_plan::steps::{Join, MountSource, Phase, Plan, SourceLink, StageUser};
+use creel_plan::steps::{Join, MountSource, Phase, Plan, Rootfs, SourceLink, StageUser};
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3};
 use rustix::fs::{Mode, OFlags};
@@ -95,21 +95,36 @@ pub fn open_joins(joins: &[Join]) -> Result<Vec<(OwnedFd, u64)>, Failed> {
 /// init whose user namespace may not reach them; for any other init only the sources of idmapped mounts.
 /// They leave the host's peer groups at once, as the mount namespace of init would have made them do.
 pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Failed> {
+    if let Some(rootfs) = &plan.init.rootfs
+        && plan.host.open_sources
+    {
+        let root = open_source(rootfs, ".root.path", &rootfs.path, true, SourceLink::Follow)?;
+        resources.rootfs = Some(root);
+    }
+    open_mount_sources(plan, resources)
+}
+
+fn open_source(
+    rootfs: &Rootfs,
+    at: &str,
+    path: &str,
+    recursive: bool,
+    link: SourceLink,
+) -> Result<OwnedFd, Failed> {
+    let tree = open_bind_source(path, recursive, link)
+        .map_err(|errno| Failed::host(format!("bind source {path:?}"), errno).at(at))?;
+    let propagation = rootfs.propagation & !creel_plan::options::ms::REC;
+    mount_setattr(tree.as_fd(), true, &MountAttr { propagation, ..MountAttr::default() })
+        .map_err(|errno| Failed::host(format!("mount_setattr({path:?})"), errno).at(at))?;
+    Ok(tree)
+}
+
+/// [`open_sources`] without the root.
+pub(crate) fn open_mount_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Failed> {
     let Some(rootfs) = &plan.init.rootfs else { return Ok(()) };
     let all = plan.host.open_sources;
     resources.opened_outside = all;
     let mut namespaces = UserNamespaces::default();
-    let open = |at: &str, path: &str, recursive: bool, link: SourceLink| -> Result<OwnedFd, Failed> {
-        let tree = open_bind_source(path, recursive, link)
-            .map_err(|errno| Failed::host(format!("bind source {path:?}"), errno).at(at))?;
-        let propagation = rootfs.propagation & !creel_plan::options::ms::REC;
-        mount_setattr(tree.as_fd(), true, &MountAttr { propagation, ..MountAttr::default() })
-            .map_err(|errno| Failed::host(format!("mount_setattr({path:?})"), errno).at(at))?;
-        Ok(tree)
-    };
-    if all {
-        resources.rootfs = Some(open(".root.path", &rootfs.path, true, SourceLink::Follow)?);
-    }
     for step in &plan.init.mounts {
         let opened = match &step.source {
             // What init's own mounts show is not there yet.
@@ -117,7 +132,7 @@ pub fn open_sources(plan: &Plan, resources: &mut InitResources) -> Result<(), Fa
             MountSource::Bind { source, recursive, idmap, link, .. } if all || idmap.is_some() => {
                 let tree = match held_link(source, *link) {
                     Some(link) => link,
-                    None => open(&step.at, source, *recursive, *link)?,
+                    None => open_source(rootfs, &step.at, source, *recursive, *link)?,
                 };
                 if let Some(idmap) = idmap {
                     namespaces.map(tree.as_fd(), source, idmap, &resources.joins)?;
