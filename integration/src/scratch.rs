@@ -8,6 +8,9 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use tempfile::TempDir;
 
+/// How the names of all tests begin.
+pub const PREFIX: &str = "creel-e2e-";
+
 /// A directory that is removed on drop. The thread that makes one has a mount namespace of its own
 /// from then on.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ impl Scratch {
     pub fn new() -> Scratch {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         private_mount_namespace();
-        let name = format!("creel-e2e-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix(&format!("{name}-")).rand_bytes(4).tempdir().unwrap();
         open_to_all(dir.path());
         Scratch { dir, name }

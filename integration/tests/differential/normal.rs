@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use creel_integration::Container;
+use creel_integration::{Container, scratch};
 use serde_json::{Map, Value, json};
 
 /// Fields of `/proc/self/status` that the runtime decides.
@@ -45,6 +45,7 @@ pub fn report(report: &Value, container: &Container) -> Value {
             "fds" => strings(&seen, &descriptor),
             "status" => seen.as_object().map_or(Value::Null, |fields| pick(fields, STATUS)),
             "keys" => keys(&seen),
+            "tree" => tree(&seen, container),
             "ids" => ids(&seen),
             _ => seen,
         };
@@ -126,6 +127,19 @@ fn descriptor(target: &str) -> String {
 /// go with other users of the machine.
 fn keys(seen: &Value) -> Value {
     json!(seen.to_string().contains("_ses.ID"))
+}
+
+/// The names of files are keys. cgroups of other tests come and go.
+fn tree(seen: &Value, container: &Container) -> Value {
+    let own = |part| if part == container.id() { "ID" } else { part };
+    let tops = seen.as_object().into_iter().flatten().map(|(top, files)| {
+        let files = files.as_object().into_iter().flatten().map(|(name, file)| {
+            let name = name.split('/').map(own).collect::<Vec<_>>().join("/");
+            (name, file.clone())
+        });
+        (top.clone(), files.filter(|(name, _)| !name.contains(scratch::PREFIX)).collect())
+    });
+    Value::Object(tops.collect())
 }
 
 /// Process numbers above 1 depend on what ran before.
