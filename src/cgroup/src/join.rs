@@ -71,7 +71,9 @@ impl Cgroup {
             // The words that people who grep runc's errors know.
             opened.map_err(|error| match path.as_str() {
                 "" => error,
-                _ => Error::SubCgroup(format!("--cgroup {path}: adding pid of the process: {error}")),
+                _ => Error::SubCgroup(format!(
+                    "--cgroup {path}: adding pid of the process to the cgroup: {error}"
+                )),
             })?;
         }
         Ok(join)
