@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
@@ -46,6 +47,14 @@ pub(crate) fn write_all(file: impl AsFd, value: &str) -> Result<()> {
 /// Reads a whole file.
 pub(crate) fn read(dir: impl AsFd, file: &str) -> Result<String> {
     read_at_start(open_read(dir, file)?)
+}
+
+/// Reads a file of one value, which one read(2) gets as a whole.
+pub(crate) fn read_value(dir: impl AsFd, file: &str) -> Result<String> {
+    let file = open_read(dir, file)?;
+    let mut bytes = Vec::with_capacity(256);
+    rustix::io::retry_on_intr(|| rustix::io::read(&file, spare_capacity(&mut bytes)))?;
+    String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)
 }
 
 /// Reads an open file from its start.

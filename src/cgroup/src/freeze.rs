@@ -44,7 +44,7 @@ impl Cgroup {
     pub fn is_frozen(&self) -> Result<bool, Error> {
         let Some(dir) = self.freezer() else { return Ok(false) };
         let file = if dir.is_unified() { "cgroup.freeze" } else { "freezer.self_freezing" };
-        match dir.read(file) {
+        match dir.read_value(file) {
             Ok(state) => match state.trim() {
                 "1" => Ok(true),
                 "0" => Ok(false),

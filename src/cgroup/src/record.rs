@@ -144,6 +144,15 @@ impl CgroupDir {
         dir::read(self.fd()?, file).map_err(|errno| self.error("read", file, errno))
     }
 
+    /// A file of one value, for which the directory is not opened: that costs `list` a tenth of its time.
+    pub(crate) fn read_value(&self, file: &str) -> Result<String, Error> {
+        let result = match self.fd.get() {
+            Some(fd) => dir::read_value(fd, file),
+            None => dir::read_value(rustix::fs::CWD, &self.file(file)),
+        };
+        result.map_err(|errno| self.error("read", file, errno))
+    }
+
     pub(crate) fn write(&self, file: &str, value: &str) -> Result<(), Error> {
         dir::write(self.fd()?, file, value).map_err(|errno| self.error("write", file, errno))
     }

@@ -10,7 +10,7 @@ use creel_plan::steps::HookStep;
 use serde::{Deserialize, Serialize};
 
 use crate::resctrl;
-use crate::store::{FIFO, INIT, STATE, StateDir, check_id};
+use crate::store::{INIT, STATE, StateDir, check_id};
 use crate::{Error, Runtime, StateView, Status};
 
 /// state.json: written once, before init is born.
@@ -205,7 +205,7 @@ impl Container {
 
     /// Whether init waits for `start`.
     pub fn is_waiting(&self) -> bool {
-        self.dir.has(FIFO) && self.dir.is_waited_at()
+        self.dir.is_waited_at()
     }
 
     /// What hooks are told.

@@ -124,13 +124,15 @@ impl StateDir {
             other => other.map_err(Error::file("open", self.file(name)))?,
         };
         let mut data = Vec::with_capacity(4096);
-        while rustix::io::read(&fd, spare_capacity(&mut data))
-            .map_err(Error::file("read", self.file(name)))?
-            > 0
-        {
-            data.reserve(1024);
+        loop {
+            let count = rustix::io::read(&fd, spare_capacity(&mut data));
+            let count = count.map_err(Error::file("read", self.file(name)))?;
+            // What is put in place whole ends where a read ends early.
+            if count == 0 || data.len() < data.capacity() {
+                return Ok(data);
+            }
+            data.reserve(4096);
         }
-        Ok(data)
     }
 
     /// Writes a file so that a reader sees all of it or none.
