@@ -32,9 +32,13 @@ for package; do
     fi
     RUSTFLAGS=$flags CARGO_PROFILE_RELEASE_OPT_LEVEL=z \
         cargo build --release --locked --target "$triple" -p "$package"
-    hack/check-static.sh "$target/$triple/release/$package"
-    [ "$triple" != "$machine-unknown-linux-gnu" ] || continue
-    # Under a new name first: the old file may be running.
-    cp "$target/$triple/release/$package" "$dir/.$package"
-    mv -f "$dir/.$package" "$dir/$package"
+    binaries=("$package")
+    [ "$package" != creel-bench ] || binaries+=(creel-bench-images)
+    for binary in "${binaries[@]}"; do
+        hack/check-static.sh "$target/$triple/release/$binary"
+        [ "$triple" != "$machine-unknown-linux-gnu" ] || continue
+        # Under a new name first: the old file may be running.
+        cp "$target/$triple/release/$binary" "$dir/.$binary"
+        mv -f "$dir/.$binary" "$dir/$binary"
+    done
 done

@@ -12,10 +12,9 @@ use creel_plan::steps::HookStep;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::kill::signal_init;
-use crate::resctrl;
 use crate::state::{Container, Init};
 use crate::store::{CGROUP, STATE, StateDir};
-use crate::{Error, Runtime, Status};
+use crate::{Error, Runtime, Status, release, resctrl};
 
 const SIGKILL: i32 = 9;
 /// How long `--force` waits for another command before it ends the container under it.
@@ -120,6 +119,9 @@ pub fn destroy(container: &Container) -> Result<(), Error> {
 /// Runs the poststop hooks; those after one that failed run too (config.md, Poststop).
 pub fn poststop(hooks: &[HookStep], state: &HookState) {
     for hook in hooks {
+        if release::carry_out(&hook.hook) {
+            continue;
+        }
         if let Err(failed) = run_hooks(std::slice::from_ref(hook), state, "stopped", Some(&state.bundle)) {
             tracing::warn!("{}: {}", failed.at, failed.why);
         }

@@ -35,6 +35,7 @@ mod placement;
 mod protect;
 mod ps;
 mod relay;
+mod release;
 pub mod resctrl;
 mod restore;
 mod run;

@@ -74,7 +74,7 @@ impl<'a> Wanted<'a> {
     /// The place that is meant: one that the store has an image of, where it may serve, or the first that
     /// answers.
     fn source(&self, store: &Store) -> Result<Source> {
-        if self.policy != Policy::Always {
+        if self.policy != Policy::Always && self.sources.len() > 1 {
             for source in &self.sources {
                 if store.named(&origin::name(source))?.is_some() {
                     return Ok(source.clone());

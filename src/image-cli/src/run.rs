@@ -22,7 +22,7 @@ use creel_image_lib::config::ImageConfig;
 use creel_image_lib::mount::Writes;
 use creel_image_lib::root::Root;
 use creel_image_lib::runtime_config::{Network, Run, runtime_config, volumes};
-use creel_image_lib::store::{Container, Kept, Places};
+use creel_image_lib::store::{Container, Kept, Places, Settings};
 use serde_json::Value;
 
 use crate::container::{self, Made};
@@ -96,7 +96,7 @@ pub fn command(globals: &ArgMatches, words: &ArgMatches) -> Result<()> {
     let kept = if options.keep { Kept::Yes } else { Kept::No };
     let mut made = Made::new(&store, &options.id, &image, Places { bundle, state, pid_file, kept })?;
     flags::names(words, &options.id, &mut run);
-    run.within = user_namespace::maps()?;
+    run.within = if store.settings() == Settings::root() { None } else { user_namespace::maps()? };
     let bundle = made.container.places().bundle.clone();
     network::provide_files(&bundle, &mut run)?;
     made.enter_mounts()?;
