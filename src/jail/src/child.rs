@@ -257,6 +257,9 @@ fn hint(error: &StepError) -> Option<&'static str> {
     const EACCES: i32 = 13;
     const EINVAL: i32 = 22;
     match (error.phase, error.errno) {
+        (Phase::Rootfs, EINVAL) if error.call.starts_with("mount(/, ") => {
+            Some("/ is no mount point: is this a chroot?")
+        }
         (Phase::Rlimits, EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         (Phase::Labels, ENOENT) if error.index == 1 => Some("the profile is not loaded"),
         (Phase::Labels, EACCES) if error.index == 1 => {
