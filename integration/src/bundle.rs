@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -189,14 +190,21 @@ pub fn fill_rootfs(rootfs: &Path) {
     }
     fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
     symlink("/run", rootfs.join("var/run")).unwrap();
-    fs::copy(BUSYBOX, rootfs.join("bin/busybox")).expect("apt-get install busybox-static");
-    fs::copy(probe::binary(), rootfs.join("bin/probe")).unwrap();
+    copy_program(Path::new(BUSYBOX), &rootfs.join("bin/busybox"));
+    copy_program(probe::binary(), &rootfs.join("bin/probe"));
     for applet in APPLETS {
         symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
     }
     fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nplain:x:1000:1000::/home:/bin/sh\n")
         .unwrap();
     fs::write(rootfs.join("etc/group"), "root:x:0:\nplain:x:1000:\n").unwrap();
+}
+
+/// By a process of its own: a child that another test's thread forks meanwhile would have the file open for
+/// writing until it executes its program, and the container could not execute the file (ETXTBSY).
+fn copy_program(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("--preserve=mode").args([from, to]).status().unwrap();
+    assert!(status.success(), "{}: apt-get install busybox-static", from.display());
 }
 
 /// The config that every test starts from: like `runc spec`, without a terminal, with a cgroup of

@@ -15,6 +15,7 @@ mod events;
 mod exec;
 mod exec_cgroup;
 mod fds;
+mod fuse;
 mod harness;
 mod hooks;
 mod hot_mounts;

@@ -329,3 +329,31 @@ fn directory_that_is_no_procfs_is_refused_on_proc_before_there_is_one() {
     container.bundle.remove("linux/maskedPaths").remove("linux/readonlyPaths").remove("hostname");
     container.run().ok();
 }
+
+#[test]
+fn a_chroot_whose_root_is_no_mount_point_is_named() {
+    needs_root!("binds the host's directories into a chroot");
+    if !is_creel() {
+        skip!("runc says EINVAL");
+    }
+    let container = Container::new();
+    let root = container.scratch().join("chroot");
+    std::fs::create_dir(&root).unwrap();
+    // The same paths lead to the same files there.
+    let script = format!(
+        "here=$PWD && cd {root} && for d in /*/; do mkdir .$d && mount --rbind $d .$d || exit; done && \
+         exec chroot . env --chdir \"$here\" \"$@\"",
+        root = root.display()
+    );
+    let run = container.call("run", &[]).behind([
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &script,
+        "sh",
+    ]);
+    run.output().exits(1).says(&["mount(/, ", "EINVAL", "is this a chroot?"]);
+}

@@ -261,6 +261,15 @@ fn time_offsets_need_a_time_namespace() {
 }
 
 #[test]
+fn clocks_that_cannot_be_set_are_said_with_their_place() {
+    needs_runc!(2, "time namespaces");
+    let mut container = Container::new();
+    container.bundle.namespace("time", None);
+    container.bundle.set("linux/timeOffsets", json!({ "monotonic": { "secs": -99_999_999 } }));
+    container.create_fails().creel_says(&[".linux.timeOffsets: stage: write(", "ERANGE"]);
+}
+
+#[test]
 fn time_namespace_is_joined_by_path_and_by_exec() {
     needs_root!("may set clocks");
     needs_runc!(2, "time namespaces");

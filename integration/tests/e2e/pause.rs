@@ -45,6 +45,10 @@ fn created_container_can_be_paused_and_is_started_only_after_resume() {
     container.call("resume", &[]).output().ok();
     assert_eq!(container.status(), "created");
     container.start();
+    container.call("start", &[]).output().exits(1).says(&["cannot start an already running container"]);
+    container.call("pause", &[]).output().ok();
+    container.call("start", &[]).output().exits(1).says(&["cannot start a container in the paused state"]);
+    container.call("resume", &[]).output().ok();
     container.stop_and_delete();
 }
 

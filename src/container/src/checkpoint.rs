@@ -184,7 +184,7 @@ fn add_mounts(options: &mut Options, container: &Container, init: Init, plan: &P
     let view = if own {
         creel_jail::CgroupView::None
     } else {
-        crate::placement::view(&Host::detect()?, &container.state.cgroup, plan)
+        crate::placement::view(&Host::detect()?, &container.state.cgroup, plan)?
     };
     let rootfs = open_root(&container.state.rootfs)?;
     let inside = container_root(init)?;

@@ -219,7 +219,7 @@ pub fn make<'a>(
     let placement = Placement::plan(runtime, request, draft)?;
     let cgroup = undo.cgroup(placement.make(dir)?);
     if !has_new_namespace(&draft.spec, NamespaceKind::Pid) && cgroup.record().dirs.is_empty() {
-        // In runc's words.
+        // As runc warns.
         tracing::warn!(
             "a container with neither a cgroup nor a pid namespace of its own. Such configuration is strongly \
              discouraged, as nobody can tell its processes from others to kill them"
@@ -247,7 +247,7 @@ pub fn make<'a>(
     let mut resources = InitResources {
         joins: creel_jail::open_joins(&plan.host.joins)?,
         cgroup_tasks: cgroup.join_fds()?,
-        cgroup_view: placement::view(&host, &state.cgroup, plan),
+        cgroup_view: placement::view(&host, &state.cgroup, plan)?,
         filter: draft.filter.as_ref().map(|filter| jail_filter(&filter.compiled.program)),
         gate: if then == Then::Wait { Some(dir.make_gate()?) } else { None },
         ..InitResources::default()

@@ -154,23 +154,20 @@ fn is_rootless(runtime: &Runtime, facts: &HostFacts) -> bool {
 }
 
 /// What a mount of type cgroup will show.
-pub fn view(host: &Host, record: &CgroupRecord, plan: &Plan) -> CgroupView {
+pub fn view(host: &Host, record: &CgroupRecord, plan: &Plan) -> Result<CgroupView, Error> {
     let namespaced = plan.init.enter.cgroup_namespace;
     if host.mode == Mode::V2 {
         // A rootless container without a cgroup is in that of its creator, and sees what that sees.
         let path = record.dirs.first().map_or("/sys/fs/cgroup", |dir| dir.path.as_str());
-        return CgroupView::V2 { path: PathBuf::from(path), namespaced };
+        return Ok(CgroupView::V2 { path: PathBuf::from(path), namespaced });
     }
     let made = |mount: &Mount| {
         let dir = record.dirs.iter().find(|dir| dir.controllers == mount.controllers)?;
         Some(PathBuf::from(&dir.path))
     };
     // Where it has no cgroup of its own (rootless, `--cgroup-manager disabled`) it stays in the caller's.
-    let own = if host.v1.iter().all(|mount| made(mount).is_some()) {
-        Vec::new()
-    } else {
-        host.own_layouts().unwrap_or_default()
-    };
+    let own =
+        if host.v1.iter().all(|mount| made(mount).is_some()) { Vec::new() } else { host.own_layouts()? };
     let callers = |mount: &Mount| {
         let own = own.iter().find(|own| own.controllers == mount.controllers)?;
         Some(Path::new(&own.mount).join(&own.inner))
@@ -184,7 +181,7 @@ pub fn view(host: &Host, record: &CgroupRecord, plan: &Plan) -> CgroupView {
             Some(V1Hierarchy { name, parameters: v1_parameters(&mount.controllers), path })
         })
         .collect();
-    CgroupView::V1 { hierarchies, namespaced }
+    Ok(CgroupView::V1 { hierarchies, namespaced })
 }
 
 /// Mount parameters of a v1 hierarchy; one without controllers needs `none` (cgroups(7)).

@@ -227,7 +227,7 @@ fn add_mounts(
     host: &Host,
 ) -> Result<(), Error> {
     let plan = &container.draft.plan;
-    let view = own_view(plan, host, &container.state);
+    let view = own_view(plan, host, &container.state)?;
     let rootfs = open_root(&container.state.rootfs)?;
     let mut masked = false;
     for mount in external::mounts(plan, &view) {
@@ -244,10 +244,10 @@ fn add_mounts(
     Ok(())
 }
 
-fn own_view(plan: &Plan, host: &Host, state: &State) -> CgroupView {
+fn own_view(plan: &Plan, host: &Host, state: &State) -> Result<CgroupView, Error> {
     // Mounted by the container's own cgroup namespace: in the image.
     if plan.init.enter.cgroup_namespace {
-        CgroupView::None
+        Ok(CgroupView::None)
     } else {
         placement::view(host, &state.cgroup, plan)
     }

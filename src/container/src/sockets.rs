@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use creel_sys::Errno;
 use rustix::fs::{CWD, Mode, OFlags};
@@ -18,10 +20,21 @@ pub struct CallerSocket {
 }
 
 impl CallerSocket {
-    /// Connects before anything is made, so that a wrong path costs nothing.
+    /// Connects before anything is made, so that a wrong path costs nothing but a moment: scripts start
+    /// who listens in the background and the runtime at once, and runc is slow enough to find it there.
     pub fn connect(path: &Path) -> Result<CallerSocket, Error> {
-        let fd = connect_unix(path, SocketType::STREAM).map_err(Error::file("connect", path))?;
-        Ok(CallerSocket { fd, path: path.to_path_buf() })
+        const MOMENT: Duration = Duration::from_millis(100);
+        const STEP: Duration = Duration::from_millis(2);
+        let start = Instant::now();
+        loop {
+            match connect_unix(path, SocketType::STREAM) {
+                Err(Errno::NOENT | Errno::CONNREFUSED) if start.elapsed() < MOMENT => thread::sleep(STEP),
+                other => {
+                    let fd = other.map_err(Error::file("connect", path))?;
+                    return Ok(CallerSocket { fd, path: path.to_path_buf() });
+                }
+            }
+        }
     }
 
     /// Sends one message with one descriptor.
@@ -49,4 +62,27 @@ pub fn connect_unix(path: &Path, kind: SocketType) -> Result<OwnedFd, Errno> {
         Err(errno) => return Err(errno),
     }
     Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests; no namespace is joined here")]
+
+    use std::os::unix::net::UnixListener;
+    use std::thread;
+
+    use super::CallerSocket;
+
+    #[test]
+    fn a_listener_that_is_only_being_started_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("late");
+        thread::scope(|scope| {
+            let listener = scope.spawn(|| UnixListener::bind(&path).unwrap());
+            CallerSocket::connect(&path).unwrap();
+            listener.join().unwrap().accept().unwrap();
+        });
+        std::fs::remove_file(&path).unwrap();
+        assert!(CallerSocket::connect(&path).is_err());
+    }
 }

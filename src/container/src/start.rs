@@ -21,12 +21,12 @@ pub fn start(runtime: &Runtime, id: &str, notify_socket: Option<&Path>) -> Resul
     let Some(init) = container.living_init() else {
         return Err(Error::Status("cannot start a container that has stopped"));
     };
-    if !container.is_waiting() {
-        return Err(Error::Status("cannot start an already running container"));
-    }
     // A frozen init would not open the gate, and `resume` could not get at the lock held here.
     if container.cgroup().is_frozen()? {
         return Err(Error::Status("cannot start a container in the paused state"));
+    }
+    if !container.is_waiting() {
+        return Err(Error::Status("cannot start an already running container"));
     }
     let proxy = match notify_socket {
         Some(socket) if container.dir.has(crate::notify::DIRECTORY) => {

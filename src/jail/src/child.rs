@@ -9,6 +9,7 @@ use crate::conversation::{Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
 use crate::hooks::{HookState, run_hooks_before};
 use crate::idmapped;
+use crate::stage::SET_CLOCKS;
 
 /// A cloned process that has not executed its program. Dropped, it is killed and reaped.
 #[derive(Debug)]
@@ -169,6 +170,7 @@ pub(crate) fn place_of(plan: &Plan, error: &StepError) -> Option<String> {
     let i = error.index;
     let init = &plan.init;
     match error.phase {
+        Phase::Stage if error.call.starts_with(SET_CLOCKS) => Some(".linux.timeOffsets".into()),
         Phase::Stage => plan
             .stage
             .as_ref()
@@ -255,6 +257,9 @@ fn hint(error: &StepError) -> Option<&'static str> {
     const EACCES: i32 = 13;
     const EINVAL: i32 = 22;
     match (error.phase, error.errno) {
+        (Phase::Rootfs, EINVAL) if error.call.starts_with("mount(/, ") => {
+            Some("/ is no mount point: is this a chroot?")
+        }
         (Phase::Rlimits, EPERM) => Some("raising a hard limit needs CAP_SYS_RESOURCE"),
         (Phase::Labels, ENOENT) if error.index == 1 => Some("the profile is not loaded"),
         (Phase::Labels, EACCES) if error.index == 1 => {

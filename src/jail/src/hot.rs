@@ -19,7 +19,7 @@ use creel_plan::steps::{MountSource, MountStep, OldGroups, Parameter, Phase, Pla
 use creel_sys::Errno;
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::DumpableBehavior;
 
@@ -79,9 +79,9 @@ pub fn add_mounts(target: Target<'_>, plan: &mut Plan) -> Result<Vec<MountId>, F
     let joins = crate::spawn::open_joins(&plan.host.joins)?;
     let mut resources = InitResources { joins, ..InitResources::default() };
     open_mount_sources(plan, &mut resources)?;
-    for (i, (step, tree)) in plan.init.mounts.iter().zip(&resources.sources).enumerate() {
-        if let Some(tree) = tree {
-            set_attributes(i, step, tree, target.has_user_namespace()).map_err(|error| {
+    for (i, (step, source)) in plan.init.mounts.iter().zip(&resources.sources).enumerate() {
+        if let Some(source) = source {
+            set_attributes(i, step, &source.tree, target.has_user_namespace()).map_err(|error| {
                 let (at, process) = (Some(step.at.clone()), Process::Host);
                 Failed { at, process, call: error.call, errno: error.errno, hint: None }
             })?;
@@ -214,11 +214,13 @@ fn attach_all(
     made: &mut Vec<OwnedFd>,
 ) -> Result<(), StepError> {
     for (i, step) in steps.iter().enumerate() {
-        let tree = resources.sources.get_mut(i).and_then(Option::take);
-        let (mount, target) = match (&step.source, tree) {
-            (MountSource::Bind { .. }, Some(tree)) => {
-                let target = bind_target(step, &tree, root);
-                (tree, target.step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?)
+        let source = resources.sources.get_mut(i).and_then(Option::take);
+        let (mount, target) = match (&step.source, source) {
+            (MountSource::Bind { .. }, Some(source)) => {
+                let target = source.mount_point(step, root);
+                let target =
+                    target.step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?;
+                (source.tree, target)
             }
             (MountSource::FileSystem { source, parameters, .. }, _) => {
                 let (target, new) =
@@ -255,19 +257,6 @@ fn attach_all(
         }
     }
     Ok(())
-}
-
-fn bind_target(step: &MountStep, tree: &OwnedFd, root: &Root) -> Result<OwnedFd, Errno> {
-    match FileType::from_raw_mode(rustix::fs::fstat(tree)?.st_mode) {
-        FileType::Directory => root.directory(&step.destination),
-        FileType::RegularFile
-        | FileType::Symlink
-        | FileType::Fifo
-        | FileType::Socket
-        | FileType::CharacterDevice
-        | FileType::BlockDevice
-        | FileType::Unknown => root.file(&step.destination),
-    }
 }
 
 /// A tmpfs takes the permissions of the directory that it covers, unless the config gives a mode.

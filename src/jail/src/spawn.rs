@@ -14,7 +14,7 @@ use crate::conversation::{self, Channel, Order, Report};
 use crate::error::{Failed, Process, StepError};
 use crate::hooks::HookState;
 use crate::idmapped::UserNamespaces;
-use crate::init::{self, Gate, InitResources, held_link, open_bind_source};
+use crate::init::{self, Gate, InitResources, Source, held_link, open_bind_source};
 use crate::labels::are_written;
 use crate::procfs::HostProc;
 use crate::{idmap, stage};
@@ -130,14 +130,15 @@ pub(crate) fn open_mount_sources(plan: &Plan, resources: &mut InitResources) -> 
             // What init's own mounts show is not there yet.
             MountSource::Bind { inside: Some(_), .. } => None,
             MountSource::Bind { source, recursive, idmap, link, .. } if all || idmap.is_some() => {
-                let tree = match held_link(source, *link) {
+                let opened = match held_link(source, *link) {
                     Some(link) => link,
-                    None => open_source(rootfs, &step.at, source, *recursive, *link)?,
+                    None => Source::of(open_source(rootfs, &step.at, source, *recursive, *link)?)
+                        .map_err(|errno| Failed::host(format!("stat({source:?})"), errno).at(&step.at))?,
                 };
                 if let Some(idmap) = idmap {
-                    namespaces.map(tree.as_fd(), source, idmap, &resources.joins)?;
+                    namespaces.map(opened.tree.as_fd(), source, idmap, &resources.joins)?;
                 }
-                Some(tree)
+                Some(opened)
             }
             MountSource::Bind { .. }
             | MountSource::FileSystem { .. }

@@ -19,6 +19,8 @@ use crate::error::{Step, StepError};
 use crate::hooks::HookState;
 use crate::init::{self, InitResources, talk};
 
+/// How the call that sets the clocks begins in an error.
+pub const SET_CLOCKS: &str = "write(/proc/self/timens_offsets";
 /// CLONE_PARENT: init is the host's child, as it is without a stage.
 const CLONE_PARENT: u64 = 0x8000;
 
@@ -121,6 +123,6 @@ fn become_root(stage: &StagePlan) -> Result<(), StepError> {
 
 fn set_clocks(clocks: &[ClockOffset], file: &OwnedFd) -> Result<(), StepError> {
     let text: String = clocks.iter().map(|c| format!("{} {} {}\n", c.clock, c.secs, c.nanosecs)).collect();
-    let call = || format!("write(/proc/self/timens_offsets, {:?})", text.trim_end());
+    let call = || format!("{SET_CLOCKS}, {:?})", text.trim_end());
     rustix::io::write(file, text.as_bytes()).step(Phase::Stage, 0, call).map(drop)
 }

@@ -15,7 +15,7 @@ use crate::spec::SeccompText;
 
 /// A value that is read into a place which may hold one already.
 pub trait Decode {
-    /// Reads it; null empties the place.
+    /// Reads it. Null empties what is a pointer, a list or a map in Go and leaves alone what is not.
     fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error>;
 }
 
@@ -43,17 +43,17 @@ impl<T: Object> Decode for Option<T> {
 
 impl<T: Object> Decode for T {
     fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
-        let mut place = Some(std::mem::take(self));
-        place.decode(from)?;
-        *self = place.unwrap_or_default();
-        Ok(())
+        from.deserialize_option(OrAsItIs(self))
     }
 }
 
 impl<T: for<'de> Deserialize<'de>> Decode for BTreeMap<String, T> {
     fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
         let more: Option<BTreeMap<String, T>> = Option::deserialize(from)?;
-        self.extend(more.unwrap_or_default());
+        match more {
+            Some(more) => self.extend(more),
+            None => self.clear(),
+        }
         Ok(())
     }
 }
@@ -65,19 +65,31 @@ impl<T: for<'de> Deserialize<'de>> Decode for Vec<T> {
     }
 }
 
-macro_rules! replaced {
+macro_rules! values {
     ($($ty:ty),*) => { $(
         impl Decode for $ty {
             fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
-                *self = Option::deserialize(from)?.unwrap_or_default();
+                if let Some(value) = Option::deserialize(from)? {
+                    *self = value;
+                }
                 Ok(())
             }
         }
     )* };
 }
-replaced!(bool, u32, u64, i32, i64, String);
-replaced!(Option<bool>, Option<u16>, Option<u32>, Option<u64>, Option<i64>);
-replaced!(Option<Vec<String>>, Option<SeccompText>);
+values!(bool, u32, u64, i32, i64, String);
+
+macro_rules! pointers {
+    ($($ty:ty),*) => { $(
+        impl Decode for Option<$ty> {
+            fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
+                *self = Option::deserialize(from)?;
+                Ok(())
+            }
+        }
+    )* };
+}
+pointers!(bool, u16, u32, u64, i64, Vec<String>, SeccompText);
 
 /// The place of a field.
 pub struct Place<'a, T>(pub &'a mut T);
@@ -113,6 +125,28 @@ impl<'de, T: Object> Visitor<'de> for Nullable<'_, T> {
     }
 }
 
+struct OrAsItIs<'a, T>(&'a mut T);
+
+impl<'de, T: Object> Visitor<'de> for OrAsItIs<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(Fields(self.0))
+    }
+}
+
 struct Fields<'a, T>(&'a mut T);
 
 impl<'de, T: Object> Visitor<'de> for Fields<'_, T> {
@@ -123,6 +157,7 @@ impl<'de, T: Object> Visitor<'de> for Fields<'_, T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        const { assert!(T::FIELDS.len() <= 64, "`seen` has a bit for each") };
         let mut seen = 0u64;
         while let Some(Key(key)) = map.next_key()? {
             let found = T::FIELDS.iter().map(|name| spelling(&key, name)).enumerate();
@@ -245,6 +280,20 @@ mod tests {
         )
         .unwrap();
         assert_eq!((spec.hostname.as_str(), spec.annotations.len(), spec.linux), ("b", 2, None));
+    }
+
+    #[test]
+    fn null_empties_pointers_lists_and_maps_and_leaves_values_alone() {
+        let spec = parse(
+            r#"{"ociVersion": "1.0.0", "hostName": "a", "hostname": null,
+                "annotations": {"x": "1"}, "Annotations": null,
+                "process": {"User": {"uid": 7}, "user": null, "Args": ["a"], "args": null,
+                    "OOMScoreAdj": 5, "oomScoreAdj": null}}"#,
+        )
+        .unwrap();
+        let process = spec.process.unwrap();
+        assert_eq!((spec.hostname.as_str(), spec.annotations.len()), ("a", 0));
+        assert_eq!((process.user.uid, process.args.len(), process.oom_score_adj), (7, 0, None));
     }
 
     #[test]

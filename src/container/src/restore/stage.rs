@@ -106,9 +106,9 @@ impl Stage {
         let mut resources = InitResources { joins, ..InitResources::default() };
         creel_jail::open_sources(plan, &mut resources)?;
         self.staged = resources.sources.iter().map(Option::is_some).collect();
-        for (i, tree) in resources.sources.iter().enumerate() {
-            if let Some(tree) = tree {
-                self.attach(tree, &self.place.join(i.to_string()))?;
+        for (i, source) in resources.sources.iter().enumerate() {
+            if let Some(source) = source {
+                self.attach(&source.tree, &self.place.join(i.to_string()))?;
             }
         }
         Ok(())

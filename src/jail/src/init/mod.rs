@@ -25,6 +25,7 @@ use rustix::process::DumpableBehavior;
 pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
 pub(crate) use enter::{become_root, join_cgroup, join_keyring};
+pub use mounts::Source;
 pub(crate) use mounts::{attach as attach_mount, attrs_of, held_link, new_filesystem, open_bind_source};
 pub(crate) use sysctl::write_oom_score_adj;
 
@@ -47,7 +48,7 @@ pub struct InitResources {
     /// The root's tree, detached, when the host opens it.
     pub rootfs: Option<OwnedFd>,
     /// Sources of bind mounts by index of the mount, detached, when the host opens them.
-    pub sources: Vec<Option<OwnedFd>>,
+    pub sources: Vec<Option<Source>>,
     /// All of them were opened with more rights than init's user namespace has.
     pub opened_outside: bool,
     /// Seccomp filter.
@@ -113,7 +114,7 @@ impl InitResources {
         keep.extend(others.iter().map(AsRawFd::as_raw_fd));
         keep.extend(joins.iter().map(|(fd, _)| fd.as_raw_fd()));
         keep.extend(cgroup_tasks.iter().map(AsRawFd::as_raw_fd));
-        keep.extend(sources.iter().flatten().map(AsRawFd::as_raw_fd));
+        keep.extend(sources.iter().flatten().map(|source| source.tree.as_raw_fd()));
         keep.extend(rootfs.iter().map(AsRawFd::as_raw_fd));
         keep.extend(gate.iter().map(|gate| gate.fifo.as_raw_fd()));
         keep.extend(proc.iter().map(AsRawFd::as_raw_fd));

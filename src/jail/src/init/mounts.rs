@@ -56,23 +56,23 @@ pub fn mount_all(
                 filesystem(i, step, target.as_fd(), covered, root, resources)?
             }
             MountSource::Bind { source, recursive, link, inside, idmap } => {
-                let tree = match (opened, inside) {
-                    (Some(tree), _) => tree,
+                let source = match (opened, inside) {
+                    (Some(source), _) => source,
                     (None, Some(path)) => open_inside(i, path, *recursive, root)?,
                     (None, None) => open_source(i, source, *recursive, *link)?,
                 };
-                if *link == SourceLink::Copy && is_link(&tree) {
-                    copy_link(i, step, &tree, root)?;
+                if *link == SourceLink::Copy && source.kind == Some(FileType::Symlink) {
+                    copy_link(i, step, &source.tree, root)?;
                     continue;
                 }
                 if inside.is_some() && idmap.is_some() {
-                    talk(channel.send_tree(i, tree.as_fd()))?;
+                    talk(channel.send_tree(i, source.tree.as_fd()))?;
                     talk(channel.expect(Order::Proceed))?;
                 }
                 let outside = resources.opened_outside && inside.is_none();
-                let locked = if outside { Some(attrs_of(i, &tree)?) } else { None };
-                bind(i, step, &tree, locked, root, resources)?;
-                tree
+                let locked = if outside { Some(attrs_of(i, &source.tree)?) } else { None };
+                bind(i, step, &source, locked, root, resources)?;
+                source.tree
             }
             MountSource::Remount { flags, data } => {
                 remount(i, step, *flags, data, root, resources)?;
@@ -89,6 +89,39 @@ pub fn mount_all(
     Ok(())
 }
 
+/// What a bind mount shows.
+#[derive(Debug)]
+pub struct Source {
+    /// A detached copy; or a handle of the link that is to be copied.
+    pub tree: OwnedFd,
+    /// What it is, as who opened it is told. A FUSE file system tells nobody but the user who mounted it
+    /// (mount.fuse(8), `allow_other`), which the root of a user namespace is not.
+    pub kind: Option<FileType>,
+}
+
+impl Source {
+    /// Asks what the tree is.
+    pub fn of(tree: OwnedFd) -> Result<Source, Errno> {
+        let kind = match rustix::fs::fstat(&tree) {
+            Ok(stat) => Some(FileType::from_raw_mode(stat.st_mode)),
+            Err(Errno::ACCESS) => None,
+            Err(errno) => return Err(errno),
+        };
+        Ok(Source { tree, kind })
+    }
+
+    /// The target, made to fit what the source is.
+    pub fn mount_point(&self, step: &MountStep, root: &Root) -> Result<OwnedFd, Errno> {
+        match self.kind {
+            _ if step.nofollow => root.unfollowed(&step.destination),
+            Some(FileType::Directory) => root.directory(&step.destination),
+            Some(_) => root.file(&step.destination),
+            // Then it must be there, as with runc.
+            None => root.resolve(&step.destination),
+        }
+    }
+}
+
 /// Sources of every bind mount, opened before `/` changes its propagation.
 pub fn open_sources(steps: &[MountStep], resources: &mut InitResources) -> Result<(), StepError> {
     resources.sources.resize_with(steps.len(), || None);
@@ -102,10 +135,11 @@ pub fn open_sources(steps: &[MountStep], resources: &mut InitResources) -> Resul
     Ok(())
 }
 
-fn open_source(i: usize, source: &str, recursive: bool, link: SourceLink) -> Result<OwnedFd, StepError> {
+fn open_source(i: usize, source: &str, recursive: bool, link: SourceLink) -> Result<Source, StepError> {
     match held_link(source, link) {
         Some(link) => Ok(link),
         None => open_bind_source(source, recursive, link)
+            .and_then(Source::of)
             .step(Phase::Mounts, i, || format!("bind source {source:?}")),
     }
 }
@@ -120,23 +154,20 @@ pub(crate) fn open_bind_source(source: &str, recursive: bool, link: SourceLink) 
 }
 
 /// A handle of the source where it is a link that is to be copied.
-pub(crate) fn held_link(source: &str, link: SourceLink) -> Option<OwnedFd> {
+pub(crate) fn held_link(source: &str, link: SourceLink) -> Option<Source> {
     if link != SourceLink::Copy {
         return None;
     }
     let handle = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(source, handle, Mode::empty()).ok().filter(is_link)
-}
-
-fn is_link(fd: &OwnedFd) -> bool {
-    rustix::fs::fstat(fd).is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink)
+    let tree = rustix::fs::open(source, handle, Mode::empty()).ok()?;
+    Source::of(tree).ok().filter(|source| source.kind == Some(FileType::Symlink))
 }
 
 /// A source of the container's own tree, as the mounts before it have made it. Its links end inside.
-fn open_inside(i: usize, path: &str, recursive: bool, root: &Root) -> Result<OwnedFd, StepError> {
+fn open_inside(i: usize, path: &str, recursive: bool, root: &Root) -> Result<Source, StepError> {
     let call = || format!("bind source {path:?} of the container");
     let handle = root.resolve(path).step(Phase::Mounts, i, call)?;
-    open_tree_at(handle.as_fd(), "", recursive).step(Phase::Mounts, i, call)
+    open_tree_at(handle.as_fd(), "", recursive).and_then(Source::of).step(Phase::Mounts, i, call)
 }
 
 /// `copy-symlink`: the link, unless one that says the same is there.
@@ -280,26 +311,19 @@ pub fn attrs_of(i: usize, tree: &OwnedFd) -> Result<(u64, u64), StepError> {
     Ok((attrs, mode.attr() | nodiratime))
 }
 
-/// A bind mount: its target is made to fit what the source is.
-/// What is `locked` in the source stays: attributes, and the access time field.
+/// A bind mount. What is `locked` in the source stays: attributes, and the access time field.
 fn bind(
     i: usize,
     step: &MountStep,
-    tree: &OwnedFd,
+    source: &Source,
     locked: Option<(u64, u64)>,
     root: &Root,
     resources: &InitResources,
 ) -> Result<(), StepError> {
-    let stat = rustix::fs::fstat(tree).step(Phase::Mounts, i, || "stat(bind source)".into())?;
-    let target = if step.nofollow {
-        root.unfollowed(&step.destination)
-            .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
-    } else if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        open_directory(i, root, &step.destination)?
-    } else {
-        root.file(&step.destination)
-            .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?
-    };
+    let tree = &source.tree;
+    let target = source
+        .mount_point(step, root)
+        .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?;
     refuse_in_proc(i, step, target.as_fd(), Some(tree), root, resources)?;
     if let Some(Attr { set, clear }) = step.attr {
         if let Some((attrs, atime)) = locked {
