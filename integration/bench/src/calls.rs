@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 
 use crate::operation::Operation;
 use crate::peer::Kind;
@@ -48,7 +49,11 @@ fn of_life(stand: &mut Stand<'_>) -> Result<()> {
         }
     }
     stand.end_init(&stand.pid_file).ok();
-    create.wait()?;
+    match create.wait() {
+        // It was reaped with the init.
+        Err(error) if error.raw_os_error() == Some(Errno::ECHILD as i32) => {}
+        other => drop(other?),
+    }
     started?;
     found.push((Operation::Create, calls_in(&fs::read_to_string(log)?)));
     found.push((Operation::Delete, counted(stand, Operation::Delete, LIFE)?));

@@ -11,6 +11,7 @@ use crate::operation::Operation;
 use crate::peer::{Kind, newest};
 use crate::plot;
 use crate::report::Run;
+use crate::rounds::Series;
 use crate::scale;
 
 const BEGIN: &str = "<!-- measured: begin. Written by `make bench` -->";
@@ -116,8 +117,11 @@ fn rows(run: &Run<'_>, table: &str) -> Vec<String> {
         let runtimes = || run.peers.iter().zip(&all).filter(|(peer, _)| peer.kind == Kind::Runtime);
         let rss: Vec<String> =
             runtimes().filter_map(|(_, one)| Some(format!("{:.0}", one.as_ref()?.rss_kib))).collect();
-        let calls: Vec<String> =
-            row.iter().filter_map(|series| series.calls).map(|calls| calls.to_string()).collect();
+        let counted = |series: &&Series| series.calls.map_or("–".to_owned(), |calls| calls.to_string());
+        let calls: Vec<String> = match row.iter().any(|series| series.calls.is_some()) {
+            true => row.iter().map(counted).collect(),
+            false => Vec::new(),
+        };
         line.push_str(&format!(" {} | {} |", rss.join(", "), calls.join(", ")));
         lines.push(line);
     }
