@@ -32,7 +32,7 @@ for group; do
         run unit -p creel-fuzz
     elif [ "$group" = vm ]; then
         # What cgroup v2, systemd and an ordinary user change, in minutes; `make test-vm` runs all.
-        hack/test-vm.sh e2e-systemd user-systemd engines-limits -- systemd:: cgroup:: update:: pause:: events:: \
+        CREEL_VM_SECONDS=${CREEL_VM_SECONDS:-2400} hack/test-vm.sh e2e-systemd user-systemd engines-limits -- systemd:: cgroup:: update:: pause:: events:: \
             ps:: exec:: lifecycle:: devices:: rootless:: labels:: security:: tracers:: 2>&1 |
             tee -a "$log" || broken+=(vm)
     else
