@@ -38,6 +38,13 @@ macro_rules! needs_apparmor {
     };
 }
 
+macro_rules! needs_profiles {
+    () => {
+        needs_apparmor!();
+        needs_root!("may load profiles");
+    };
+}
+
 macro_rules! needs_selinux {
     () => {
         if !Path::new("/sys/fs/selinux/enforce").exists() {
@@ -100,8 +107,7 @@ impl Drop for Profile {
 
 #[test]
 fn apparmor_profile_is_enforced() {
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     let mut container = Container::new();
     let profile = Profile::load(container.id());
     let sections = profile.sections(&container);
@@ -121,8 +127,7 @@ fn apparmor_profile_is_enforced() {
 
 #[test]
 fn apparmor_profile_is_enforced_in_a_user_namespace_and_for_a_user() {
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     let mut container = Container::new();
     let profile = Profile::load(container.id());
     let sections = profile.sections(&container);
@@ -138,8 +143,7 @@ fn apparmor_profile_is_enforced_in_a_user_namespace_and_for_a_user() {
 
 #[test]
 fn apparmor_profile_is_set_before_a_filter_could_forbid_it() {
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     if !is_creel() {
         skip!("runc needs these calls itself");
     }
@@ -164,8 +168,7 @@ fn apparmor_unconfined_is_a_profile_too() {
 
 #[test]
 fn apparmor_profile_of_exec_is_the_containers_or_the_one_asked_for() {
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     let mut container = Container::idle();
     let own = Profile::load(container.id());
     let other = Profile::load(&format!("{}-other", container.id()));
@@ -200,8 +203,7 @@ fn apparmor_profile_of_exec_is_the_containers_or_the_one_asked_for() {
 
 #[test]
 fn apparmor_profile_of_exec_in_a_user_namespace_is_the_one_asked_for() {
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     let mut container = Container::idle();
     container.bundle.user_namespace(100_000, 65536);
     let profile = Profile::load(container.id());
@@ -231,8 +233,7 @@ fn apparmor_profile_that_is_not_loaded_is_an_error_that_leaves_nothing() {
 
 #[test]
 fn apparmor_profile_is_stacked_on_that_of_a_confined_runtime() {
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     if !is_creel() {
         skip!("runc cannot change a profile with no_new_privs");
     }
@@ -258,8 +259,7 @@ fn apparmor_profile_is_stacked_on_that_of_a_confined_runtime() {
 
 #[test]
 fn apparmor_profile_of_a_policy_namespace_is_taken_from_inside_and_outside() {
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     let mut container = Container::new();
     let namespaces = Path::new("/sys/kernel/security/apparmor/policy/namespaces");
     let namespace = format!("{}-ns", container.id());
@@ -285,8 +285,7 @@ fn apparmor_profile_of_a_policy_namespace_is_taken_from_inside_and_outside() {
 #[test]
 fn apparmor_profile_is_never_written_to_a_fake_proc() {
     // CVE-2019-16884, CVE-2019-19921, CVE-2023-28642, CVE-2025-52881: the image brings a /proc of its own.
-    needs_apparmor!();
-    needs_root!("may load profiles");
+    needs_profiles!();
     if !is_creel() {
         skip!("runc runs nothing without a procfs");
     }

@@ -144,7 +144,7 @@ impl CgroupDir {
         dir::read(self.fd()?, file).map_err(|errno| self.error("read", file, errno))
     }
 
-    /// A file of one value, for which the directory is not opened: that costs `list` a tenth of its time.
+    /// A file of one value, for which the directory is not opened: `list` asks one of each container.
     pub(crate) fn read_value(&self, file: &str) -> Result<String, Error> {
         let result = match self.fd.get() {
             Some(fd) => dir::read_value(fd, file),

@@ -37,13 +37,17 @@ pub fn object<'de, T: Object, D: Deserializer<'de>>(from: D) -> Result<T, D::Err
 
 impl<T: Object> Decode for Option<T> {
     fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
-        from.deserialize_option(Nullable(self))
+        let there = from.deserialize_option(OrNull(self.get_or_insert_default()))?;
+        if !there {
+            *self = None;
+        }
+        Ok(())
     }
 }
 
 impl<T: Object> Decode for T {
     fn decode<'de, D: Deserializer<'de>>(&mut self, from: D) -> Result<(), D::Error> {
-        from.deserialize_option(OrAsItIs(self))
+        from.deserialize_option(OrNull(self)).map(drop)
     }
 }
 
@@ -102,48 +106,27 @@ impl<'de, T: Decode> DeserializeSeed<'de> for Place<'_, T> {
     }
 }
 
-struct Nullable<'a, T>(&'a mut Option<T>);
+/// The place of a struct, or null. Tells whether there was a struct.
+struct OrNull<'a, T>(&'a mut T);
 
-impl<'de, T: Object> Visitor<'de> for Nullable<'_, T> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
-    }
-
-    fn visit_none<E>(self) -> Result<(), E> {
-        *self.0 = None;
-        Ok(())
-    }
-
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.visit_none()
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_map(Fields(self.0.get_or_insert_default()))
-    }
-}
-
-struct OrAsItIs<'a, T>(&'a mut T);
-
-impl<'de, T: Object> Visitor<'de> for OrAsItIs<'_, T> {
-    type Value = ();
+impl<'de, T: Object> Visitor<'de> for OrNull<'_, T> {
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map")
     }
 
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_none<E>(self) -> Result<bool, E> {
+        Ok(false)
     }
 
-    fn visit_unit<E: Error>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E: Error>(self) -> Result<bool, E> {
+        Ok(false)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        from.deserialize_map(Fields(self.0))
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<bool, D::Error> {
+        from.deserialize_map(Fields(self.0))?;
+        Ok(true)
     }
 }
 
