@@ -3,14 +3,15 @@
 #
 # hack/vm/guest.sh has the groups; without any, all run. TEST is part of the names of tests. They are
 # built here and run there. A machine that cannot be had is a skip, what happens in it is not.
-# CREEL_VM_SECONDS is the limit, three hours.
+# CREEL_VM_SECONDS is the limit, three hours. With CREEL_VM_LSM=selinux the machine has SELinux in force.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CREEL_VM_SECONDS=${CREEL_VM_SECONDS:-10800}
-slow=${CREEL_TEST_SLOW:-}
+status=0
 [ $# -gt 0 ] || {
-    slow=1
-    set -- units e2e e2e-systemd user user-systemd differential engines-systemd
+    CREEL_TEST_SLOW=1 hack/test-vm.sh units e2e e2e-systemd user user-systemd differential engines-systemd || status=$?
+    CREEL_VM_LSM=selinux hack/test-vm.sh e2e -- labels:: || status=$?
+    exit "$status"
 }
 
 stage=$(mktemp -d)
@@ -41,8 +42,7 @@ git ls-files -z --cached --others --exclude-standard | tar --create --null --fil
 # Its user is another one.
 chmod 755 "$stage"
 
-status=0
-hack/vm/run.sh "$stage" env ${slow:+CREEL_TEST_SLOW=1} hack/vm/guest.sh "$@" | tee "$log" || status=$?
+hack/vm/run.sh "$stage" env ${CREEL_TEST_SLOW:+CREEL_TEST_SLOW=1} hack/vm/guest.sh "$@" | tee "$log" || status=$?
 grep -q '^== ' "$log" || skip "the machine does not come up here (status $status)"
 hack/test-count.sh "$log"
 exit "$status"

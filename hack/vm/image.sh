@@ -1,15 +1,22 @@
 #!/usr/bin/env bash
 # Makes the machine that hack/vm/run.sh boots, a small Debian with systemd, and prints its directory:
 # root.ext4, vmlinuz, initrd.img. It is kept under a hash of what it is made of: this script, the lists
-# beside it, the files in root/, and CREEL_VM_PACKAGES, which are more packages.
+# beside it, the files in root/, and CREEL_VM_PACKAGES, which are more packages. With CREEL_VM_LSM=selinux it
+# has Debian's policy, what the tests need beside it, and labels on all files.
 #
 # masked: units that no test needs; each costs up to a second under emulation.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages=$(paste -s -d , packages)${CREEL_VM_PACKAGES:+,${CREEL_VM_PACKAGES// /,}}
+lists=(packages)
+policy=
+if [ "${CREEL_VM_LSM:-}" = selinux ]; then
+    lists+=(packages-selinux)
+    policy=selinux.cil
+fi
+packages=$(cat "${lists[@]}" | paste -s -d ,)${CREEL_VM_PACKAGES:+,${CREEL_VM_PACKAGES// /,}}
 cache=${CREEL_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/creel-vm}
-hash=$({ echo "$packages"; cat image.sh masked; tar --create --sort=name --mtime=@0 --owner=0 --group=0 root; } | sha256sum)
+hash=$({ echo "$packages"; cat image.sh masked $policy; tar --create --sort=name --mtime=@0 --owner=0 --group=0 root; } | sha256sum)
 image=$cache/${hash:0:16}
 echo "$image"
 mkdir -p "$cache"
@@ -40,6 +47,12 @@ mkdir -p "$root/var/lib/systemd/linger"
 touch "$root/var/lib/systemd/linger/tester"
 echo 127.0.0.1 localhost >"$root/etc/hosts"
 : >"$root/etc/fstab"
+[ -z "$policy" ] || {
+    cp "$policy" "$root/tmp"
+    chroot "$root" semodule --noreload --install "/tmp/$policy"
+    rm "$root/tmp/$policy"
+    chroot "$root" setfiles -F /etc/selinux/default/contexts/files/file_contexts /
+}
 
 for file in vmlinuz initrd.img; do mv "$(realpath "$root/$file")" "$work/$file"; done
 mke2fs -q -t ext4 -O ^has_journal -m 0 -E root_owner=0:0 -d "$root" "$work/root.ext4" 2G

@@ -6,6 +6,7 @@
 # A copy of DIRECTORY lies in the machine where this checkout lies here, and is the working directory. What
 # the command writes to its terminal goes to stdout, its exit code becomes this script's: 124 when
 # CREEL_VM_SECONDS (an hour) are over, 125 when the machine ended by itself. Nothing of it is left.
+# CREEL_VM_LSM=selinux: with SELinux, enforcing, and not AppArmor.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -30,7 +31,7 @@ arguments=(
     -cpu qemu64,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm
     -nodefaults -no-user-config -display none -no-reboot
     -kernel "$image/vmlinuz" -initrd "$image/initrd.img"
-    -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off systemd.show_status=no creel.place=$PWD"
+    -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off systemd.show_status=no creel.place=$PWD ${CREEL_VM_LSM:+security=$CREEL_VM_LSM enforcing=1}"
     -drive "file=$image/root.ext4,format=raw,if=virtio,snapshot=on,cache=unsafe"
     -drive "file=$work/checkout.ext4,format=raw,if=virtio,cache=unsafe"
     -device virtio-rng-pci

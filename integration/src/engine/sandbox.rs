@@ -28,10 +28,12 @@ pub const PRIVATE: [&str; 4] = ["/run", "/var/lib", "/opt", "/dev/shm"];
 /// The scratch directory as seen in the sandbox, on its own tmpfs and short enough for socket names.
 pub const SCRATCH: &str = "/run/engine";
 
-/// Set up inside the new namespaces. sysfs is mounted again because it shows the network namespace of
-/// its mounter; the cgroup mounts step aside meanwhile. CNI's address files (/var/lib/cni),
-/// containerd's plugins (/opt/containerd) and podman's locks (/dev/shm) are not the host's. SIGCHLD is ignored so that orphans are reaped.
-/// `$KEEP` are directories of the host's `/run`, found by a descriptor that mount(8) must not resolve (`-c`).
+/// Set up inside the new namespaces. sysfs is mounted again because it shows the network namespace of its
+/// mounter. The cgroup mounts step aside meanwhile, and the old one goes, since podman --uidmap unmounts all
+/// that the mount table has below /sys/kernel. CNI's address files (/var/lib/cni), containerd's plugins
+/// (/opt/containerd) and podman's locks (/dev/shm) are not the host's. SIGCHLD is ignored so that orphans are
+/// reaped. `$KEEP` are directories of the host's `/run`, found by a descriptor that mount(8) must not resolve
+/// (`-c`).
 const SETUP: &str = "set -e
 exec 9</run
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -44,6 +46,7 @@ exec 9<&-
 mkdir -p /run/lock /run/engine/tmp /run/cgroup
 chown -R $OWNER /run/engine
 mount --move /sys/fs/cgroup /run/cgroup
+umount --lazy /sys
 mount -t sysfs sysfs /sys
 mount --move /run/cgroup /sys/fs/cgroup
 rmdir /run/cgroup

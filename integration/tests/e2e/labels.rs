@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use creel_integration::{Cmd, Container, Output, is_creel, needs_root, probe, skip};
+use rustix::fs::{XattrFlags, lsetxattr};
 use serde_json::{Value, json};
 
 /// What a process is, as it reads it itself.
@@ -342,6 +343,24 @@ fn file_context() -> String {
     context("object_r", "container_file_t", "c1,c2")
 }
 
+/// Gives a file, and all below a directory, an SELinux context, as engines do.
+fn relabel(path: &Path, context: &str) {
+    lsetxattr(path, "security.selinux", context.as_bytes(), XattrFlags::empty()).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).unwrap() {
+            relabel(&entry.unwrap().path(), context);
+        }
+    }
+}
+
+/// Makes what a container is made of usable with any categories; a process of [`process_context`] can execute
+/// and read little else.
+fn shared(container: &mut Container) {
+    let context = "system_u:object_r:container_file_t:s0";
+    container.bundle.set("linux/mountLabel", context);
+    relabel(&container.bundle.rootfs(""), context);
+}
+
 #[test]
 fn selinux_label_is_that_of_the_process() {
     needs_selinux!();
@@ -352,10 +371,33 @@ fn selinux_label_is_that_of_the_process() {
             .set("process/selinuxLabel", process_context("c1,c2"))
             .set("process/noNewPrivileges", no_new_privileges)
             .probe(CURRENT);
+        shared(&mut container);
         assert_eq!(label(&container.report()), process_context("c1,c2"));
     }
     container.bundle.user_namespace(100_000, 65536);
     assert_eq!(label(&container.report()), process_context("c1,c2"));
+}
+
+#[test]
+fn selinux_label_is_enforced() {
+    needs_selinux!();
+    if fs::read_to_string("/sys/fs/selinux/enforce").unwrap() != "1" {
+        skip!("SELinux is permissive");
+    }
+    let mut container = Container::new();
+    container
+        .bundle
+        .set("process/selinuxLabel", process_context("c1,c2"))
+        .set("linux/mountLabel", file_context());
+    for name in ["own", "other"] {
+        fs::write(container.bundle.rootfs(name), name).unwrap();
+    }
+    container.bundle.probe("text=/own text=/other");
+    relabel(&container.bundle.rootfs(""), &file_context());
+    relabel(&container.bundle.rootfs("other"), &context("object_r", "container_file_t", "c3,c4"));
+    let report = container.report();
+    assert_eq!(probe::text(&report, "text/~1own"), "own");
+    assert_eq!(report.pointer("/text/~1other/error").unwrap(), "EACCES", "{report:#}");
 }
 
 #[test]
@@ -367,6 +409,7 @@ fn selinux_label_of_exec_is_the_containers_or_the_one_asked_for() {
         if user_namespace {
             container.bundle.user_namespace(100_000, 65536);
         }
+        shared(&mut container);
         container.run_detached();
         container.wait_file("ready");
         assert_eq!(label_of(&container), process_context("c1,c2"));
@@ -493,13 +536,15 @@ fn selinux_label_is_on_the_session_keyring() {
         if user_namespace {
             container.bundle.user_namespace(100_000, 65536);
         }
+        shared(&mut container);
         container.run_detached();
         container.wait_file("ready");
         let keyring = |flags: &[&str]| {
             let script = format!("{KEYCTL} rdescribe @s; {KEYCTL} security @s");
             container.exec(flags, &["/bin/sh", "-c", &script]).output().ok().stdout
         };
-        let other = process_context("c6,c7");
+        // Categories that include those of the keyring, which could not be seen otherwise.
+        let other = process_context("c4,c5,c6");
         // In a user namespace runc's exec does not find the container's keyring and makes one.
         let flags: &[&[&str]] = if is_creel() { &[&[], &["--process-label", &other]] } else { &[&[]] };
         for flags in flags {
