@@ -191,6 +191,21 @@ fn program_that_may_not_be_executed_is_named() {
 }
 
 #[test]
+fn what_forbids_a_program_is_named() {
+    let mut container = Container::new();
+    let bin = container.bundle.rootfs("bin").display().to_string();
+    container.bundle.mount("/mnt", "bind", &bin, &["bind", "noexec"]).args(["/mnt/busybox"]);
+    container.create_fails().says(&["/mnt/busybox", "permission denied"]).creel_says(&["noexec"]);
+
+    let mut container = Container::new();
+    let denied = json!({ "names": ["execve"], "action": "SCMP_ACT_ERRNO" });
+    container.bundle.set("linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [denied] }));
+    let output = container.run();
+    assert_ne!(output.code(), 0, "{output}");
+    output.says(&["operation not permitted"]).creel_says(&["a seccomp filter"]);
+}
+
+#[test]
 fn program_of_no_known_format_is_named() {
     let mut container = Container::new();
     let file = container.bundle.rootfs("bin/nonsense");

@@ -266,6 +266,10 @@ fn hint(error: &StepError) -> Option<&'static str> {
             Some("the profile that the runtime itself has does not allow the change")
         }
         (Phase::Labels, EINVAL) if error.index == 0 => Some("the policy has no such context"),
+        (Phase::Enter, EINVAL) if error.index == 4 => Some("the policy has no such context"),
+        // The user may execute the file itself, which was asked before.
+        (Phase::Exec, EACCES) => Some("its interpreter may not be executed, or a security module forbids it"),
+        (Phase::Exec, EPERM) => Some("a seccomp filter or a security module forbids it"),
         (Phase::OomScoreAdj, EACCES) => Some("lowering it needs CAP_SYS_RESOURCE"),
         (Phase::Credentials, EPERM) if error.index == 1 => {
             Some("the runtime itself lacks one of these capabilities")

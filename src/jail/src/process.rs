@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use creel_plan::steps::{CapSets, Credentials, Exec, Phase, RlimitStep};
 use creel_sys::process::{StringVector, execve};
-use rustix::fs::{Access, FileType, Mode, OFlags};
+use rustix::fs::{Access, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -270,11 +270,11 @@ fn c_string(text: &str) -> Result<CString, StepError> {
 
 /// What execvp(3) does, with the words that engines match on (docker's exit codes 126 and 127).
 fn look_up(name: &str, env: &[String]) -> Result<CString, StepError> {
-    let fail = |errno: creel_sys::Errno| StepError {
-        phase: Phase::Exec,
-        index: 0,
-        call: format!("exec: {name:?}: {}", go_words(errno)),
-        errno: 0,
+    let fail = |errno: creel_sys::Errno| {
+        let noexec = rustix::fs::statvfs(name).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC));
+        let why =
+            if errno == creel_sys::Errno::ACCESS && noexec { ": it is mounted with noexec" } else { "" };
+        StepError::new(Phase::Exec, 0, format!("exec: {name:?}: {}{why}", go_words(errno)))
     };
     if name.contains('/') {
         executable(name).map_err(fail)?;
