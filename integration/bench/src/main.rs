@@ -9,7 +9,6 @@
 mod args;
 mod bundle;
 mod calls;
-mod cgroup_view;
 mod cold;
 mod document;
 mod figures;
@@ -26,6 +25,7 @@ mod scale;
 mod scenario;
 mod stand;
 mod stats;
+mod view;
 
 use std::io::Write;
 use std::path::Path;
@@ -59,8 +59,9 @@ fn bench() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         bail!("needs root: the peers are measured as an engine runs them");
     }
+    view::enter()?;
     if !settings.keep_cgroup_view {
-        cgroup_view::enter().context("cgroup view")?;
+        view::hide_v2().context("cgroup view")?;
     }
     // A container's init outlives the `create` that made it; as subreaper this process is told of
     // its end, and of the CPU time it used.

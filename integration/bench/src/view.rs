@@ -1,28 +1,42 @@
-//! A private mount namespace whose /sys/fs/cgroup holds the v1 hierarchies alone.
-//!
-//! A hybrid host mounts v2 at /sys/fs/cgroup/unified beside the v1 controllers. crun refuses to run
-//! there when a controller is bound to v2, and a runtime that does run has one more tree to write.
-//! Hiding the v2 tree gives every peer the same, plain v1 host. The host's own mounts stay as they
-//! are: the new namespace is made private first (mount_namespaces(7)).
+//! What the peers see of the machine, in a private mount namespace (mount_namespaces(7)): the host's own mounts stay
+//! as they are.
 //!
 //! Must run while the process has one thread: unshare(2) of the mount namespace affects only the
 //! calling one.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 const CGROUP: &str = "/sys/fs/cgroup";
 
-/// Enters the namespace; on a pure v1 or pure v2 host the view stays what it was.
+/// Enters the namespace, with a /dev/null of its own: crun 1.8.1 gives the one that its standard streams are to
+/// the root of a user namespace.
 pub fn enter() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
         .context("make / private")?;
+    let held = tempfile::tempdir()?;
+    mount(Some("null"), held.path(), Some("tmpfs"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("mount tmpfs at {}", held.path().display()))?;
+    let null = held.path().join("null");
+    mknod(&null, SFlag::S_IFCHR, Mode::empty(), makedev(1, 3)).context("mknod(null)")?;
+    fs::set_permissions(&null, Permissions::from_mode(0o666))?;
+    bind(&null, Path::new("/dev/null"), MsFlags::empty())?;
+    umount2(held.path(), MntFlags::MNT_DETACH).context("detach the new null")
+}
+
+/// Shows the v1 hierarchies alone; on a pure v1 or pure v2 host nothing changes.
+///
+/// A hybrid host mounts v2 at /sys/fs/cgroup/unified beside the v1 controllers. crun refuses to run there when a
+/// controller is bound to v2, and a runtime that does run has one more tree to write. Hiding the v2 tree gives every
+/// peer the same, plain v1 host.
+pub fn hide_v2() -> Result<()> {
     if !Path::new(CGROUP).join("unified").is_dir() {
         return Ok(());
     }
@@ -44,8 +58,7 @@ pub fn enter() -> Result<()> {
             bind(&entry.path(), &target, MsFlags::empty())?;
         }
     }
-    umount2(held.path(), MntFlags::MNT_DETACH).context("detach the hybrid view")?;
-    Ok(())
+    umount2(held.path(), MntFlags::MNT_DETACH).context("detach the hybrid view")
 }
 
 fn bind(from: &Path, to: &Path, flags: MsFlags) -> Result<()> {
