@@ -22,7 +22,7 @@ test-engines: ; hack/test.sh engines
 
 test-gates: ; hack/test.sh gates
 
-# In a machine with systemd and cgroup v2: half an hour under emulation, or more; make test-vm VM='e2e user' for less
+# In virtual machines with systemd: an hour and a half under emulation; make test-vm VM='e2e user' for less
 test-vm: ; hack/test-vm.sh $(VM)
 
 lint: ; hack/lint.sh

@@ -43,7 +43,8 @@ git ls-files -z --cached --others --exclude-standard | tar --create --null --fil
 # Its user is another one.
 chmod 755 "$stage"
 
-hack/vm/run.sh "$stage" env ${CREEL_TEST_SLOW:+CREEL_TEST_SLOW=1} hack/vm/guest.sh "$@" | tee "$log" || status=$?
+hack/vm/run.sh "$stage" env ${CREEL_TEST_SLOW:+CREEL_TEST_SLOW=1} ${CREEL_VM:+CREEL_VM="$CREEL_VM"} \
+    hack/vm/guest.sh "$@" | tee "$log" || status=$?
 case $status in
 124 | 125) grep -q '^== ' "$log" || skip "the machine does not come up here (status $status)" ;;
 esac

@@ -17,6 +17,10 @@ run() {
     cargo test --locked --no-fail-fast "${@:2}" 2>&1 | tee -a "$log" || broken+=("$1")
 }
 
+vm() {
+    CREEL_VM_SECONDS=$1 CREEL_VM=$2 hack/test-vm.sh "${@:3}" 2>&1 | tee -a "$log" || broken+=("vm $2")
+}
+
 release=
 for group; do
     if [ "$group" != unit ] && [ -z "$release" ]; then
@@ -31,12 +35,13 @@ for group; do
         run unit -p creel-bench -p creel-integration --lib --bins
         run unit -p creel-fuzz
     elif [ "$group" = vm ]; then
-        # What cgroup v2, systemd and an ordinary user change, in minutes; `make test-vm` runs all.
-        CREEL_VM_SECONDS=${CREEL_VM_SECONDS:-2400} hack/test-vm.sh e2e-systemd user-systemd engines-limits -- systemd:: cgroup:: update:: pause:: events:: \
-            ps:: exec:: lifecycle:: devices:: rootless:: labels:: security:: tracers:: 2>&1 |
-            tee -a "$log" || broken+=(vm)
-        CREEL_VM_SECONDS=600 CREEL_VM=selinux hack/test-vm.sh e2e -- labels:: 2>&1 |
-            tee -a "$log" || broken+=(vm-selinux)
+        # What systemd, cgroup v2, an ordinary user, SELinux and an older Linux change, in minutes;
+        # `make test-vm` runs all.
+        shared=(systemd:: cgroup:: update:: pause:: events:: devices::)
+        vm 2400 "" e2e-systemd user-systemd engines-limits -- "${shared[@]}" \
+            ps:: exec:: lifecycle:: rootless:: labels:: security:: tracers::
+        vm 600 selinux e2e -- labels::
+        vm 900 v1 e2e-systemd -- "${shared[@]}" mount_paths::
     else
         run "$group" -p creel-integration --test "$group"
     fi

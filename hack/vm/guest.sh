@@ -17,7 +17,7 @@ tests=("${@:2}")
 ! mountpoint --quiet /tmp || mount -o remount,dev,suid /tmp
 
 run() {
-    echo "== $1"
+    echo "== ${CREEL_VM:+$CREEL_VM-}$1"
     "${@:2}" || failed+=("$1")
 }
 

@@ -92,7 +92,8 @@ impl<'a> Stand<'a> {
     /// Makes one more container known.
     pub fn bundle(&mut self, slot: &str, config: &Value, command: &[&str]) -> Result<()> {
         let id = format!("{}{slot}", self.prefix);
-        let cgroup = if self.systemd { format!(":creel-bench:{id}") } else { format!("/{id}") };
+        // With the slice that an empty one means, which crun 1.21 asks systemd for by the name ''.
+        let cgroup = if self.systemd { format!("system.slice:creel-bench:{id}") } else { format!("/{id}") };
         bundle::write(&self.bundle_of(&id), &self.place.shared, config.clone(), command, &cgroup)?;
         self.ids.push(id);
         Ok(())

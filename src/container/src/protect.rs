@@ -4,7 +4,7 @@
 //! `#!/proc/self/exe`, or by looking at an exec in the moment before its program runs. Through it a
 //! container's root could write to the host's file once nobody executes it. So creel runs from a
 //! read-only mount of its own file: a detached clone, made by one mount_setattr(2), on which it moves
-//! its mappings; or which it executes, where the kernel does not allow the move (docs/design/0012).
+//! its mappings; or which it executes, where the kernel does not allow the move (docs/design/0017).
 //! Where the file already lies on a read-only mount nothing is done.
 //!
 //! An ordinary user cannot write to root's file through any descriptor; only if it could, a sealed
