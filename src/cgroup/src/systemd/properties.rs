@@ -200,6 +200,19 @@ fn mask(list: &str) -> Result<Value, ()> {
     Ok(Value::Array("y".to_owned(), bits.into_iter().map(Value::Byte).collect()))
 }
 
+/// `memory.oom.group` as OOMPolicy, which scopes have since systemd 253, and by which it writes the file
+/// anew. It is for the start of a scope alone: systemd does not change it later.
+pub fn plan_oom_policy(writes: &[FileWrite], hierarchy: Hierarchy) -> Option<Property> {
+    let write = writes.iter().rfind(|w| w.file == "memory.oom.group" && hierarchy == Hierarchy::V2)?;
+    let policy = match write.value.trim() {
+        "0" => "continue",
+        "1" => "kill",
+        // The kernel refuses it.
+        _ => return None,
+    };
+    Some(Property::new("OOMPolicy", Value::text(policy)))
+}
+
 /// The device rules as DevicePolicy and DeviceAllow: systemd then enforces the same as creel, and a
 /// daemon-reload takes no device away (runc issue 4568).
 ///

@@ -69,6 +69,21 @@ fn unified_is_translated_and_has_the_last_word() {
 }
 
 #[test]
+fn killing_as_a_group_is_the_units_policy() {
+    let policy = |json: &str, hierarchy: Hierarchy| {
+        let writes = plan_writes(&serde_json::from_str(json).unwrap(), Hierarchy::V2).unwrap();
+        plan_oom_policy(&writes, hierarchy).map(|property| (property.name, property.value))
+    };
+    let group = |value: &str| format!(r#"{{"unified":{{"memory.oom.group":"{value}"}}}}"#);
+    for (value, word) in [("1", "kill"), ("0", "continue"), (" 1", "kill")] {
+        assert_eq!(policy(&group(value), Hierarchy::V2), Some(("OOMPolicy".into(), Value::text(word))));
+    }
+    assert_eq!(policy(&group("2"), Hierarchy::V2), None);
+    assert_eq!(policy(&group("1"), Hierarchy::V1), None);
+    assert_eq!(policy("{}", Hierarchy::V2), None);
+}
+
+#[test]
 fn v1_has_the_old_names() {
     for (json, properties) in [
         (r#"{"cpu":{"shares":512}}"#, &["CPUShares=512"][..]),

@@ -51,6 +51,12 @@ fn a_scope_is_there_when_its_job_is_done() {
 }
 
 #[test]
+fn only_systemd_tells_the_end_of_a_job() {
+    let (result, _) = started(Greeting::Usual, vec![Reply::ForgedJob("done")]);
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
 fn a_job_that_fails_leaves_nothing() {
     let (result, calls) = started_over(2, Greeting::Usual, vec![Reply::Job("failed")]);
     assert_eq!(result.unwrap_err(), "error starting unit x-y.scope: got \"failed\"");
@@ -115,8 +121,13 @@ fn a_unit_that_stays_is_an_error() {
 fn a_property_that_systemd_does_not_know_is_left_out_if_the_file_will_do() {
     let unknown = |text| Reply::Error(UNKNOWN, text);
     let cpus = unknown("Cannot set property AllowedCPUs, or unknown property.");
+    let cpus_again = cpus.clone();
     let (result, calls) = started(Greeting::Usual, vec![cpus, Reply::Job("done")]);
     assert_eq!((result, calls.len()), (Ok(()), 2));
+    // Once: it is not sent again.
+    let (result, calls) = started(Greeting::Usual, vec![cpus_again.clone(), cpus_again, Reply::Job("done")]);
+    assert_eq!(calls.len(), 2);
+    assert!(result.unwrap_err().contains("Cannot set property AllowedCPUs"));
     let slice = unknown("Cannot set property Slice, or unknown property.");
     let (result, calls) = started(Greeting::Usual, vec![slice]);
     assert_eq!(calls.len(), 1);
@@ -147,6 +158,9 @@ fn every_wait_ends_and_says_what_was_waited_for() {
     assert_eq!(times_out(Greeting::Silence, vec![]), waited("authentication"));
     assert_eq!(times_out(Greeting::Usual, vec![Reply::Silence]), waited("the answer to StopUnit"));
     assert_eq!(times_out(Greeting::Usual, vec![Reply::EndlessJob]), waited("JobRemoved of x-y.scope"));
+    // Whatever else is said meanwhile.
+    assert_eq!(times_out(Greeting::Flood, vec![]), waited("authentication"));
+    assert_eq!(times_out(Greeting::Usual, vec![Reply::Flood]), waited("JobRemoved of x-y.scope"));
 }
 
 #[test]
