@@ -76,7 +76,7 @@ fn rounded(quota: &str, period: &str) -> Option<u64> {
     let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
     let per_second = per_second(quota, period)?;
     // A quota that is whole already keeps its value, which the division might shave.
-    if quota.checked_mul(1_000_000)? % period == 0 && quota * 1_000_000 / period == per_second {
+    if quota.checked_mul(1_000_000)? / period == per_second {
         return None;
     }
     per_second.checked_mul(period).map(|product| product / 1_000_000)

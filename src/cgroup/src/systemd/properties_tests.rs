@@ -112,6 +112,8 @@ fn the_file_has_the_quota_that_the_unit_has() {
     assert_eq!(quota(odd, Hierarchy::V1), "51000");
     assert_eq!(quota(r#"{"cpu":{"quota":50500}}"#, Hierarchy::V1), "51000");
     assert_eq!(quota(r#"{"cpu":{"quota":50000}}"#, Hierarchy::V2), "50000 100000");
+    let shaved = r#"{"cpu":{"quota":135001,"period":150001}}"#;
+    assert_eq!(quota(shaved, Hierarchy::V2), "135001 150001", "90 % and a thousandth");
     assert_eq!(quota(r#"{"cpu":{"quota":-1}}"#, Hierarchy::V2), "max 100000");
     assert_eq!(quota(r#"{"unified":{"cpu.max":"50500 100000"}}"#, Hierarchy::V2), "50500 100000");
 }
