@@ -10,7 +10,7 @@ use crate::dir;
 use crate::error::Error;
 use crate::host::Mode;
 use crate::resources::FileWrite;
-use crate::systemd::{Instance, Placeholder};
+use crate::systemd::{Instance, Placeholder, Property};
 
 /// Who makes and removes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,8 @@ pub(crate) struct Birth {
     pub(crate) placeholder: Placeholder,
     /// Limits that leave no room for the placeholder.
     pub(crate) later: Vec<FileWrite>,
+    /// The same for systemd.
+    pub(crate) later_properties: Vec<Property>,
 }
 
 #[derive(Debug)]

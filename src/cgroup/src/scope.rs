@@ -52,12 +52,12 @@ impl Cgroup {
         cgroup.check_unused()?;
         cgroup.dirs.clear();
         let placeholder = Placeholder::clone_host()?;
-        let properties: Vec<Property> =
-            options.properties.iter().filter(|property| !is_narrow_property(property)).cloned().collect();
+        let (later_properties, properties): (Vec<Property>, Vec<Property>) =
+            options.properties.iter().cloned().partition(is_narrow_property);
         let hierarchy = host.mode.hierarchy();
         let started = scope.systemd.start(&scope.unit, placeholder.pid(), &properties, hierarchy);
         started.map_err(Error::Systemd)?;
-        cgroup.birth = RefCell::new(Some(Birth { placeholder, later: Vec::new() }));
+        cgroup.birth = RefCell::new(Some(Birth { placeholder, later: Vec::new(), later_properties }));
         for layout in &layouts {
             match cgroup.furnish(scope, layout, options.limits) {
                 Ok(Some(dir)) => cgroup.dirs.push(dir),
@@ -123,12 +123,12 @@ impl Cgroup {
     /// Init is born: the placeholder goes, and the limits that had to wait come into force. Does
     /// nothing where creel owns the cgroup.
     pub fn settle(&self) -> Result<(), Error> {
-        let Some(Birth { placeholder, later }) = self.birth.take() else { return Ok(()) };
+        let Some(Birth { placeholder, later, later_properties }) = self.birth.take() else { return Ok(()) };
         drop(placeholder);
-        if later.is_empty() {
-            return Ok(());
+        if let Some(unit) = self.unit.as_ref().filter(|_| !later_properties.is_empty()) {
+            let set = Systemd::of(unit.instance).set(&unit.name, &later_properties);
+            set.map_err(Error::Systemd)?;
         }
-        self.set_properties(&later)?;
         self.apply(&later)
     }
 
