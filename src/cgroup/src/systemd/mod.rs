@@ -122,6 +122,14 @@ impl Trouble {
         matches!(self, Trouble::Refused { name, .. } if name.strip_prefix("org.freedesktop.") == Some(error))
     }
 
+    /// A weight that this systemd does not take.
+    fn is_no_weight(&self) -> bool {
+        let is_of_weight =
+            |message: &str| message.starts_with("Value specified in CPUWeight is out of range");
+        self.is("DBus.Error.InvalidArgs")
+            && matches!(self, Trouble::Refused { message, .. } if is_of_weight(message))
+    }
+
     /// A property that this systemd does not have: `Cannot set property X, or unknown property.`
     fn unknown_property(&self) -> Option<&str> {
         let Trouble::Refused { name, message, .. } = self else { return None };
@@ -405,9 +413,13 @@ fn is_in(unit: &str, pid: i32) -> bool {
 
 /// Takes the property off the list that systemd does not know, if it can do without; else the trouble.
 fn leave_out(properties: &mut Vec<Property>, trouble: Trouble) -> Result<(), Trouble> {
-    let Some(name) = trouble.unknown_property().filter(|name| is_optional(name)) else { return Err(trouble) };
     let count = properties.len();
-    properties.retain(|property| property.name != name);
+    if trouble.is_no_weight() {
+        // Idle, since systemd 252.
+        properties.retain(|property| property.name != "CPUWeight" || property.value != Value::U64(0));
+    } else if let Some(name) = trouble.unknown_property().filter(|name| is_optional(name)) {
+        properties.retain(|property| property.name != name);
+    }
     // One that was not sent would be refused for ever.
     if properties.len() < count { Ok(()) } else { Err(trouble) }
 }

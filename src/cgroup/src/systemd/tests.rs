@@ -134,6 +134,23 @@ fn a_property_that_systemd_does_not_know_is_left_out_if_the_file_will_do() {
     assert!(result.unwrap_err().contains("Cannot set property Slice"));
 }
 
+#[test]
+fn a_systemd_that_has_no_idle_weight_is_not_told_of_it() {
+    let refused = Reply::Error(
+        "org.freedesktop.DBus.Error.InvalidArgs",
+        "Value specified in CPUWeight is out of range",
+    );
+    let set = |weight: u64, script: Vec<Reply>| {
+        let fake = Fake::new(Greeting::Usual, 1, script);
+        let properties =
+            [("CPUWeight", weight), ("TasksMax", 5)].map(|(n, v)| Property::new(n, Value::U64(v)));
+        let result = fake.systemd().set("x-y.scope", &properties);
+        (result.is_ok(), fake.calls().len() - 1)
+    };
+    assert_eq!(set(0, vec![refused.clone(), Reply::Empty]), (true, 2));
+    assert_eq!(set(20_000, vec![refused]), (false, 1));
+}
+
 /// What is waited for in vain, and where.
 fn times_out(greeting: Greeting, script: Vec<Reply>) -> String {
     let fake = Fake::new(greeting, 1, script);
