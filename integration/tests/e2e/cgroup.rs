@@ -1,8 +1,11 @@
 //! `.linux.cgroupsPath` and `.linux.resources`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use creel_integration::{Container, Owner, cgroups, is_creel, needs_cgroupfs, needs_root, needs_runc, skip};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use serde_json::{Value, json};
 
 /// A running container with the resources.
@@ -295,6 +298,20 @@ fn cgroups_that_the_container_made_are_deleted_too() {
     }
     let output = container.call("delete", &["--force"]).output().ok();
     container.assert_clean(&output);
+}
+
+#[test]
+fn somebodys_mount_on_a_name_that_is_no_text_is_no_hindrance() {
+    needs_root!("may mount");
+    let mut container = Container::shell("true");
+    // Relative: /proc/self/mountinfo is asked where that lies.
+    container.bundle.remove("linux/cgroupsPath");
+    let odd = container.scratch().path().join(OsStr::from_bytes(b"odd\xff"));
+    std::fs::create_dir(&odd).unwrap();
+    mount_bind(&odd, &odd).unwrap();
+    let output = container.call("run", &[]).output();
+    unmount(&odd, UnmountFlags::DETACH).unwrap();
+    container.assert_clean(&output.ok());
 }
 
 #[test]
