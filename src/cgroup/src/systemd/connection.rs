@@ -56,7 +56,7 @@ impl Connection {
     /// The authentication has a patience of its own.
     pub fn open(address: &Address, greeting: Duration, patience: Duration) -> Result<Connection, Trouble> {
         let end = Instant::now() + greeting;
-        let socket = dial(address, end)?;
+        let socket = dial(address, end, greeting)?;
         let mut connection = Connection {
             socket,
             address: address.clone(),
@@ -279,7 +279,7 @@ impl Connection {
 
 /// Connects without blocking: connect(2) on a unix socket waits, without end, for room in the
 /// listener's queue, which a systemd that hangs does not make.
-fn dial(address: &Address, end: Instant) -> Result<OwnedFd, Trouble> {
+fn dial(address: &Address, end: Instant, patience: Duration) -> Result<OwnedFd, Trouble> {
     let fail = |errno| Trouble::Connect { address: address.to_string(), errno };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(fail)?;
@@ -298,6 +298,13 @@ fn dial(address: &Address, end: Instant) -> Result<OwnedFd, Trouble> {
             Err(Errno::AGAIN) if Instant::now() < end => {
                 thread::sleep(delay);
                 delay = (delay * 2).min(Duration::from_millis(100));
+            }
+            Err(Errno::AGAIN) => {
+                return Err(Trouble::Timeout {
+                    waiting_for: "a place in its queue".to_owned(),
+                    address: address.to_string(),
+                    patience,
+                });
             }
             Err(errno) => return Err(fail(errno)),
         }
