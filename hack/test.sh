@@ -35,7 +35,7 @@ for group; do
         CREEL_VM_SECONDS=${CREEL_VM_SECONDS:-2400} hack/test-vm.sh e2e-systemd user-systemd engines-limits -- systemd:: cgroup:: update:: pause:: events:: \
             ps:: exec:: lifecycle:: devices:: rootless:: labels:: security:: tracers:: 2>&1 |
             tee -a "$log" || broken+=(vm)
-        CREEL_VM_SECONDS=600 CREEL_VM_LSM=selinux hack/test-vm.sh e2e -- labels:: 2>&1 |
+        CREEL_VM_SECONDS=600 CREEL_VM=selinux hack/test-vm.sh e2e -- labels:: 2>&1 |
             tee -a "$log" || broken+=(vm-selinux)
     else
         run "$group" -p creel-integration --test "$group"

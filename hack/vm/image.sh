@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Makes the machine that hack/vm/run.sh boots, a small Debian with systemd, and prints its directory:
 # root.ext4, vmlinuz, initrd.img. It is kept under a hash of what it is made of: this script, the lists
-# beside it, the files in root/, and CREEL_VM_PACKAGES, which are more packages. With CREEL_VM_LSM=selinux it
-# has Debian's policy, what the tests need beside it, and labels on all files.
+# beside it, the files in root/, and CREEL_VM_PACKAGES, which are more packages.
+#
+# CREEL_VM, here and for hack/vm/run.sh, says which one: of Debian 13, which has AppArmor; "selinux", the same with
+# SELinux enforcing Debian's policy; "v1", of Debian 12, with Linux 6.1 and cgroup v1.
 #
 # masked: units that no test needs; each costs up to a second under emulation.
 set -euo pipefail
@@ -10,13 +12,19 @@ cd "$(dirname "$0")"
 
 lists=(packages)
 policy=
-if [ "${CREEL_VM_LSM:-}" = selinux ]; then
+suite=trixie
+case ${CREEL_VM:-} in
+selinux)
     lists+=(packages-selinux)
     policy=selinux.cil
-fi
+    ;;
+v1) suite=bookworm ;;
+"") ;;
+*) echo "$0: no machine \"$CREEL_VM\"" >&2 && exit 2 ;;
+esac
 packages=$(cat "${lists[@]}" | paste -s -d ,)${CREEL_VM_PACKAGES:+,${CREEL_VM_PACKAGES// /,}}
 cache=${CREEL_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/creel-vm}
-hash=$({ echo "$packages"; cat image.sh masked $policy; tar --create --sort=name --mtime=@0 --owner=0 --group=0 root; } | sha256sum)
+hash=$({ echo "$suite $packages"; cat image.sh masked $policy; tar --create --sort=name --mtime=@0 --owner=0 --group=0 root; } | sha256sum)
 image=$cache/${hash:0:16}
 echo "$image"
 mkdir -p "$cache"
@@ -35,8 +43,8 @@ mmdebstrap --quiet --variant=essential --include="$packages" \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/lib/udev/hwdb.d/*' \
     --essential-hook='mkdir -p "$1/etc/initramfs-tools/conf.d"' \
     --essential-hook='echo MODULES=list >"$1/etc/initramfs-tools/conf.d/creel"' \
-    --essential-hook='echo virtio_blk >"$1/etc/initramfs-tools/modules"' \
-    trixie "$root"
+    --essential-hook='printf "%s\n" virtio_pci virtio_blk ext4 >"$1/etc/initramfs-tools/modules"' \
+    "$suite" "$root"
 
 cp -r root/. "$root"
 system=$root/etc/systemd/system

@@ -6,7 +6,7 @@
 # A copy of DIRECTORY lies in the machine where this checkout lies here, and is the working directory. What
 # the command writes to its terminal goes to stdout, its exit code becomes this script's: 124 when
 # CREEL_VM_SECONDS (an hour) are over, 125 when the machine ended by itself. Nothing of it is left.
-# CREEL_VM_LSM=selinux: with SELinux, enforcing, and not AppArmor.
+# CREEL_VM is another machine, see hack/vm/image.sh.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,6 +23,11 @@ printf '%q ' "$@" >"$directory/.command"
 size=$(($(du -sm "$directory" | cut -f1) + 1024))
 mke2fs -q -t ext4 -O ^has_journal -m 0 -d "$directory" "$work/checkout.ext4" "${size}M" >&2
 
+case ${CREEL_VM:-} in
+selinux) options="security=selinux enforcing=1" ;;
+v1) options="systemd.unified_cgroup_hierarchy=0" ;;
+*) options= ;;
+esac
 # TCG: KVM is seldom to be had on a test machine, which mostly is a virtual one itself.
 # Serial lines: the kernel's console, the command's output, its exit code.
 # shellcheck disable=SC2054
@@ -31,7 +36,7 @@ arguments=(
     -cpu qemu64,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm
     -nodefaults -no-user-config -display none -no-reboot
     -kernel "$image/vmlinuz" -initrd "$image/initrd.img"
-    -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off systemd.show_status=no creel.place=$PWD ${CREEL_VM_LSM:+security=$CREEL_VM_LSM enforcing=1}"
+    -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 mitigations=off systemd.show_status=no creel.place=$PWD $options"
     -drive "file=$image/root.ext4,format=raw,if=virtio,snapshot=on,cache=unsafe"
     -drive "file=$work/checkout.ext4,format=raw,if=virtio,cache=unsafe"
     -device virtio-rng-pci

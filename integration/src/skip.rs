@@ -59,3 +59,13 @@ pub fn report(here: &str, reason: &str) {
 pub fn say(line: &str) {
     std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
+
+/// Version and patch level of the machine's Linux.
+///
+/// # Panics
+/// When it does not say.
+pub fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}

@@ -74,7 +74,7 @@ impl Profile {
     fn parser(&self, action: &str) -> Output {
         let name = &self.name;
         let rules = "file, capability, network, mount, remount, umount, pivot_root, ptrace, signal, unix, dbus, \
-            userns, mqueue, io_uring, change_profile,";
+            change_profile,";
         let text =
             format!("profile {name} flags=(attach_disconnected) {{ {rules} deny /denied-{name} r, }}\n");
         let file = tempfile::NamedTempFile::new().unwrap();

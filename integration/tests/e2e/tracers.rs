@@ -66,6 +66,9 @@ fn init_before_its_id_maps_is_closed_to_the_hosts_pid_namespace() {
 
 #[test]
 fn process_that_holds_a_mounts_id_maps_is_closed_to_the_hosts_pid_namespace() {
+    if skip::kernel() < (6, 3) {
+        skip!("a tmpfs cannot be idmapped before Linux 6.3");
+    }
     let mut victim = Container::new();
     let source = victim.scratch().dir("source");
     if mount("none", &source, "tmpfs", MountFlags::empty(), None).is_err() {

@@ -12,7 +12,8 @@ use creel_plan::steps::{MountStep, Parameter, Phase};
 use creel_sys::Errno;
 use rustix::fs::Mode;
 
-use super::mounts::{attach, new_filesystem, open_tree_at, set_attr};
+use super::filesystem::new_filesystem;
+use super::mounts::{attach, open_tree_at, set_attr};
 use crate::error::{Step, StepError};
 
 /// What a mount of type cgroup shows: known once the container's cgroup is.

@@ -13,7 +13,8 @@ use creel_sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::FileType;
 use rustix::mount::{MountPropagationFlags, MoveMountFlags, UnmountFlags, mount_change, move_mount, unmount};
 
-use super::mounts::{new_filesystem, open_tree_at};
+use super::filesystem::new_filesystem;
+use super::mounts::open_tree_at;
 use crate::error::{Step, StepError};
 use crate::process::is_null;
 use crate::rooted::Root;

@@ -8,6 +8,7 @@ mod cgroup;
 mod console;
 mod devices;
 mod enter;
+mod filesystem;
 mod hide;
 mod mounts;
 mod root;
@@ -25,8 +26,9 @@ use rustix::process::DumpableBehavior;
 pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
 pub(crate) use enter::{become_root, join_cgroup, join_keyring};
+pub(crate) use filesystem::new_filesystem;
 pub use mounts::Source;
-pub(crate) use mounts::{attach as attach_mount, attrs_of, held_link, new_filesystem, open_bind_source};
+pub(crate) use mounts::{attach as attach_mount, attrs_of, held_link, open_bind_source};
 pub(crate) use sysctl::write_oom_score_adj;
 
 use crate::conversation::{Channel, Order, Report};

@@ -7,30 +7,23 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use creel_plan::annotations::MOUNT_CONTEXTS;
 use creel_plan::check::check_proc_destination;
 use creel_plan::options::{Atime, attr};
-use creel_plan::steps::{At, Attr, MountSource, MountStep, Parameter, Phase, SourceLink};
+use creel_plan::steps::{At, Attr, MountSource, MountStep, Phase, SourceLink};
 use creel_sys::Errno;
 use creel_sys::mount::{MountAttr, mount_setattr};
 use rustix::fs::{FileType, Mode, OFlags};
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
-};
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use super::InitResources;
-use super::talk;
+use super::filesystem::filesystem;
+use super::{InitResources, talk};
 use crate::conversation::{Channel, Order};
 use crate::error::{Step, StepError};
-use crate::labels::label_root;
 use crate::procfs::PROC_SUPER_MAGIC;
 use crate::rooted::{Parents, Root};
 
 /// Access time of a mount: a field of three values, and a bit.
 const ATIME_FIELD: u64 = attr::ATIME_MASK | attr::NODIRATIME;
-/// Longest value that fsconfig(2) takes, terminator included.
-const FSCONFIG_MAX: usize = 256;
 
 pub fn mount_all(
     steps: &[MountStep],
@@ -358,153 +351,6 @@ fn refuse_to_keep(i: usize, attrs: u64) -> Result<(), StepError> {
     Err(Errno::PERM).step(Phase::Mounts, i, call)
 }
 
-/// `covered`: the image's own directory, whose permissions a tmpfs takes.
-fn filesystem(
-    i: usize,
-    step: &MountStep,
-    target: BorrowedFd<'_>,
-    covered: Option<BorrowedFd<'_>>,
-    root: &Root,
-    resources: &InitResources,
-) -> Result<OwnedFd, StepError> {
-    let MountSource::FileSystem { fstype, source, parameters, copy_up, label } = &step.source else {
-        return Err(StepError::new(Phase::Mounts, i, "not a file system"));
-    };
-    let attr = step.attr.map_or(0, |a| a.set);
-    let with_mode = tmpfs_mode(i, fstype, parameters, covered)?;
-    let parameters = with_mode.as_deref().unwrap_or(parameters);
-    if parameters.iter().any(|(_, v)| v.as_ref().is_some_and(|v| v.len() >= FSCONFIG_MAX)) {
-        let mount = legacy_mount(i, step, parameters, root, resources)?;
-        recursive_attr(i, step, mount.as_fd())?;
-        attach(i, &mount, target)?;
-        return Ok(mount);
-    }
-    let mount = new_filesystem(i, fstype, source, parameters, attr)?;
-    if let Some(label) = label {
-        label_root(i, &mount, label)?;
-    }
-    if *copy_up {
-        crate::copy::copy_tree(target, mount.as_fd()).step(Phase::Mounts, i, || "tmpcopyup".into())?;
-    }
-    recursive_attr(i, step, mount.as_fd())?;
-    attach(i, &mount, target)?;
-    Ok(mount)
-}
-
-/// A tmpfs takes the permissions of the directory that it covers, unless the config gives a mode.
-fn tmpfs_mode(
-    i: usize,
-    fstype: &str,
-    parameters: &[Parameter],
-    covered: Option<BorrowedFd<'_>>,
-) -> Result<Option<Vec<Parameter>>, StepError> {
-    let has_mode = parameters.iter().any(|(key, _)| key == "mode");
-    let Some(covered) = covered.filter(|_| fstype == "tmpfs" && !has_mode) else { return Ok(None) };
-    let stat = rustix::fs::fstat(covered).step(Phase::Mounts, i, || "stat(mount point)".into())?;
-    let mut with_mode = parameters.to_vec();
-    with_mode.push(("mode".into(), Some(format!("{:04o}", stat.st_mode & 0o7777))));
-    Ok(Some(with_mode))
-}
-
-/// A new instance of a file system as a detached mount: fsopen(2), fsconfig(2), fsmount(2).
-pub fn new_filesystem(
-    i: usize,
-    fstype: &str,
-    source: &str,
-    parameters: &[Parameter],
-    attr: u64,
-) -> Result<OwnedFd, StepError> {
-    let context = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
-        .step(Phase::Mounts, i, || format!("fsopen({fstype:?})"))?;
-    let explain = |call: String| format!("{call}{}", kernel_message(&context));
-    if !source.is_empty() {
-        fsconfig_set_string(&context, "source", source)
-            .step(Phase::Mounts, i, || explain(format!("fsconfig(source, {source:?})")))?;
-    }
-    for (key, value) in parameters {
-        match value {
-            Some(value) => fsconfig_set_string(&context, key.as_str(), value.as_str()),
-            None => fsconfig_set_flag(&context, key.as_str()),
-        }
-        .step(Phase::Mounts, i, || {
-            explain(format!("fsconfig({key}{})", value.as_ref().map_or(String::new(), |v| format!("={v}"))))
-        })?;
-    }
-    fsconfig_create(&context)
-        .step(Phase::Mounts, i, || explain(format!("mount({source:?}, type {fstype:?})")))?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::from_bits_retain(attr as u32)).step(
-        Phase::Mounts,
-        i,
-        || explain(format!("fsmount({fstype:?}, {attr:#x})")),
-    )
-}
-
-/// What the file system itself says of a failed fsconfig(2), which is more than an errno.
-fn kernel_message(context: &OwnedFd) -> String {
-    let mut buffer = [0u8; 256];
-    match rustix::io::read(context, &mut buffer) {
-        Ok(n) if n > 2 => {
-            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
-            let text = text.lines().next().unwrap_or("").trim_start_matches(['e', 'w', 'i', ' ']).to_string();
-            format!(" [{text}]")
-        }
-        _ => String::new(),
-    }
-}
-
-/// mount(2) for what fsconfig(2) cannot take, such as an overlay of many layers, as a detached mount
-/// like any other. It is made in a directory of a new tmpfs that covers the container's root for as
-/// long: no other process sees that directory, so what is mounted there is what is picked up.
-fn legacy_mount(
-    i: usize,
-    step: &MountStep,
-    parameters: &[Parameter],
-    root: &Root,
-    resources: &InitResources,
-) -> Result<OwnedFd, StepError> {
-    let MountSource::FileSystem { fstype, source, .. } = &step.source else {
-        return Err(StepError::new(Phase::Mounts, i, "not a file system"));
-    };
-    let words: Vec<String> = parameters.iter().map(word).collect();
-    let data = std::ffi::CString::new(words.join(","))
-        .map_err(|_| StepError::new(Phase::Mounts, i, "NUL byte in mount options"))?;
-    let stage = new_filesystem(i, "tmpfs", "tmpfs", &[("mode".into(), Some("0700".into()))], 0)?;
-    rustix::fs::mkdirat(&stage, "m", Mode::RWXU).step(Phase::Mounts, i, || "mkdir(stage)".into())?;
-    attach(i, &stage, root.as_fd())?;
-    let made = resources
-        .with_path_of(stage.as_fd(), "/m", |path| mount_in(&stage, path, source, fstype, &data))
-        .step(Phase::Mounts, i, || format!("mount({source:?}, type {fstype:?}, {data:?})"));
-    resources
-        .with_path_of(stage.as_fd(), "", |path| rustix::mount::unmount(path, UnmountFlags::DETACH))
-        .step(Phase::Mounts, i, || "umount2(stage)".into())?;
-    let mount = made?;
-    if let Some(Attr { set, clear }) = step.attr {
-        set_attr(i, mount.as_fd(), false, set, clear)?;
-    }
-    Ok(mount)
-}
-
-/// A parameter as mount(2) takes it, where a comma in an SELinux context would end it.
-fn word((key, value): &Parameter) -> String {
-    match value {
-        Some(value) if MOUNT_CONTEXTS.contains(&key.as_str()) => format!("{key}=\"{value}\""),
-        Some(value) => format!("{key}={value}"),
-        None => key.clone(),
-    }
-}
-
-/// `path` leads to the directory of the stage.
-fn mount_in(
-    stage: &OwnedFd,
-    path: &str,
-    source: &str,
-    fstype: &str,
-    data: &std::ffi::CStr,
-) -> Result<OwnedFd, Errno> {
-    rustix::mount::mount(source, path, fstype, rustix::mount::MountFlags::empty(), data)?;
-    open_tree_at(stage.as_fd(), "m", true)
-}
-
 /// Attaches a detached mount on a handle.
 pub fn attach(i: usize, mount: &OwnedFd, target: BorrowedFd<'_>) -> Result<(), StepError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
@@ -539,7 +385,7 @@ pub fn set_attr(
         .step(Phase::Mounts, i, || attr_call(set, clear))
 }
 
-fn recursive_attr(i: usize, step: &MountStep, mount: BorrowedFd<'_>) -> Result<(), StepError> {
+pub(super) fn recursive_attr(i: usize, step: &MountStep, mount: BorrowedFd<'_>) -> Result<(), StepError> {
     match step.recursive {
         Some(Attr { set, clear }) => set_attr(i, mount, true, set, clear),
         None => Ok(()),
