@@ -197,6 +197,11 @@ impl Cgroup {
         }
     }
 
+    /// Whether those inside are the container's: the directory was not there before, for others to use.
+    pub fn is_own(&self) -> bool {
+        self.members().is_none_or(|dir| dir.record.made > 0)
+    }
+
     /// The directory that says who is inside: as in runc, that of the devices controller on v1.
     pub(crate) fn members(&self) -> Option<&CgroupDir> {
         self.controller("devices").or_else(|| self.dirs.first())
