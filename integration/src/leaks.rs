@@ -50,7 +50,8 @@ impl Leaks {
 /// `target type source` of each mount of this thread's namespace. Ids are left out: they are given
 /// again after a mount is gone.
 pub fn mounts() -> Vec<String> {
-    let text = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    let bytes = fs::read("/proc/thread-self/mountinfo").unwrap();
+    let text = String::from_utf8_lossy(&bytes);
     let line = |line: &str| {
         let (front, back) = line.split_once(" - ")?;
         let target = front.split(' ').nth(4)?;

@@ -1,8 +1,11 @@
 //! `.linux.cgroupsPath` and `.linux.resources`.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use creel_integration::{Container, Owner, cgroups, is_creel, needs_cgroupfs, needs_root, needs_runc, skip};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use serde_json::{Value, json};
 
 /// A running container with the resources.
@@ -286,6 +289,27 @@ fn empty_cgroup_that_was_there_may_be_used() {
 }
 
 #[test]
+fn create_that_fails_kills_nobody_in_a_cgroup_that_was_there() {
+    needs_cgroupfs!();
+    let mut container = Container::idle();
+    // The hierarchy by which creel finds the processes.
+    let Some(dir) = container.cgroup_dir("devices").or_else(|| container.cgroup_dir("pids")) else {
+        skip!("no devices controller")
+    };
+    std::fs::create_dir(&dir).unwrap();
+    let mut other = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let script = format!("echo {} > {}/cgroup.procs; exit 1", other.id(), dir.display());
+    let hook = json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+    container.bundle.set("hooks/createRuntime", hook);
+    container.call("create", &[]).output().exits(1);
+    let lives = other.try_wait().unwrap().is_none();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(lives, "it came into the cgroup after create had found it empty");
+    cgroups::remove(&cgroups::named(container.id()));
+}
+
+#[test]
 fn cgroups_that_the_container_made_are_deleted_too() {
     let container = Container::idle();
     let Some(dir) = container.cgroup_dir("pids") else { skip!("no pids controller") };
@@ -295,6 +319,20 @@ fn cgroups_that_the_container_made_are_deleted_too() {
     }
     let output = container.call("delete", &["--force"]).output().ok();
     container.assert_clean(&output);
+}
+
+#[test]
+fn somebodys_mount_on_a_name_that_is_no_text_is_no_hindrance() {
+    needs_root!("may mount");
+    let mut container = Container::shell("true");
+    // Relative: /proc/self/mountinfo is asked where that lies.
+    container.bundle.remove("linux/cgroupsPath");
+    let odd = container.scratch().path().join(OsStr::from_bytes(b"odd\xff"));
+    std::fs::create_dir(&odd).unwrap();
+    mount_bind(&odd, &odd).unwrap();
+    let output = container.call("run", &[]).output();
+    unmount(&odd, UnmountFlags::DETACH).unwrap();
+    container.assert_clean(&output.ok());
 }
 
 #[test]

@@ -266,6 +266,23 @@ fn kill_without_pid_namespace_ends_every_process() {
 }
 
 #[test]
+fn kill_without_pid_namespace_and_cgroup_ends_init() {
+    needs_root!("may mount procfs of the host's PID namespace");
+    if !is_creel() {
+        skip!("runc has no --cgroup-manager");
+    }
+    let mut container = Container::idle();
+    container.with_global("--cgroup-manager=disabled");
+    container.bundle.without_namespace("pid").remove("linux/resources");
+    container.run_detached();
+    let init = container.init();
+    container.kill("KILL");
+    init.exited();
+    container.cmd(["kill", container.id(), "KILL"]).output().exits(1).says(&["container not running"]);
+    container.delete();
+}
+
+#[test]
 fn second_start_is_refused() {
     let container = Container::idle();
     container.run_detached();

@@ -190,6 +190,12 @@ fn a_limit_of_one_process_is_no_limit_for_the_start() {
     assert!(output.stderr.contains("fork"), "{output}");
     container.bundle.args(["cat", "/proc/self/cgroup"]);
     assert!(container.run().ok().stdout.starts_with("0::/"));
+    // The same as the unit's own property.
+    container.bundle.set("linux/resources/pids", json!({}));
+    container.bundle.set("annotations/org.systemd.property.TasksMax", "uint64 1");
+    container.bundle.shell("cat /proc/self/cgroup & wait");
+    let output = container.run();
+    assert!(output.stderr.contains("fork"), "{output}");
 }
 
 #[test]

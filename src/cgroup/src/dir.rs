@@ -12,7 +12,7 @@ use rustix::path::Arg;
 
 /// Opens a directory as a place (O_PATH): that suffices for openat(2), CLONE_INTO_CGROUP and
 /// bpf(2), and needs no read permission.
-pub(crate) fn open(path: &str) -> Result<OwnedFd> {
+pub(crate) fn open(path: impl Arg) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty())
 }
@@ -59,6 +59,11 @@ pub(crate) fn read_value(dir: impl AsFd, file: &str) -> Result<String> {
 
 /// Reads an open file from its start.
 pub(crate) fn read_at_start(file: impl AsFd) -> Result<String> {
+    String::from_utf8(bytes_of(file)?).map_err(|_| Errno::ILSEQ)
+}
+
+/// Reads an open file, which need not be text: a container may give its cgroups any name.
+pub(crate) fn bytes_of(file: impl AsFd) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(256);
     let mut chunk = [0u8; 4096];
     loop {
@@ -69,7 +74,7 @@ pub(crate) fn read_at_start(file: impl AsFd) -> Result<String> {
             Err(errno) => return Err(errno),
         }
     }
-    String::from_utf8(bytes).map_err(|_| Errno::ILSEQ)
+    Ok(bytes)
 }
 
 /// Names of the directories in one: of the child cgroups.

@@ -109,7 +109,14 @@ impl Host {
 
     /// Looks at /proc/self/mountinfo, which also knows the roots of the mounts.
     pub(crate) fn from_own_mountinfo() -> Result<Host, Error> {
-        Host::from_mountinfo(&read_proc("/proc/self/mountinfo")?)
+        const FILE: &str = "/proc/self/mountinfo";
+        let bytes = dir::open_read(CWD, FILE).and_then(dir::bytes_of).map_err(|errno| Error::Call {
+            call: "read",
+            path: FILE.to_owned(),
+            errno,
+        })?;
+        // Every user may mount a FUSE file system on a name that is no text.
+        Host::from_mountinfo(&String::from_utf8_lossy(&bytes))
     }
 
     fn only_v2() -> Host {

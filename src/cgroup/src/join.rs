@@ -7,9 +7,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::CWD;
+
 use crate::dir;
 use crate::error::Error;
-use crate::host::{Host, Mode, OwnCgroups};
+use crate::host::{Host, Mode};
 use crate::record::{Cgroup, CgroupDir};
 
 /// What a new process needs to be in the cgroup. The fds are close-on-exec.
@@ -88,13 +90,26 @@ impl Cgroup {
             return Ok(None);
         }
         let Some(mount) = Host::detect()?.v2 else { return Ok(None) };
-        let text = crate::host::read_proc(&format!("/proc/{init}/cgroup"))?;
-        let own = OwnCgroups::from_text(&text);
-        let Some(inner) = own.v2() else { return Ok(None) };
-        let path = crate::path::join(&mount.point, &crate::path::clean(inner));
-        let dir = dir::open(&path).map_err(|errno| Error::Call { call: "open", path, errno })?;
+        let file = format!("/proc/{init}/cgroup");
+        let entries = dir::open_read(CWD, &file).and_then(dir::bytes_of).map_err(|errno| Error::Call {
+            call: "read",
+            path: file,
+            errno,
+        })?;
+        let Some(path) = unified_path(&mount.point, &entries) else { return Ok(None) };
+        let shown = || String::from_utf8_lossy(&path).into_owned();
+        let dir =
+            dir::open(path.as_slice()).map_err(|errno| Error::Call { call: "open", path: shown(), errno })?;
         Ok(Some(dir))
     }
+}
+
+/// The cgroup of /proc/PID/cgroup below the mount point. `None` for one that is not below: a part of the
+/// path above the root of the own cgroup namespace is shown as `..` (cgroup_namespaces(7)).
+fn unified_path(mount: &str, entries: &[u8]) -> Option<Vec<u8>> {
+    let inner = entries.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+    let is_above = inner.split(|byte| *byte == b'/').any(|part| part == b"..");
+    (!is_above).then(|| [mount.as_bytes(), inner].concat())
 }
 
 /// Where the directory lies that was opened for CLONE_INTO_CGROUP.
@@ -137,5 +152,19 @@ impl CgroupDir {
             dir::open_below(fd, sub)
         };
         opened.map_err(|errno| self.error("open", sub, errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_that_is_not_below_the_mount_has_no_path() {
+        let path = |entries: &[u8]| unified_path("/cg", entries);
+        assert_eq!(path(b"4:pids:/x\n0::/a/odd\xff\n"), Some(b"/cg/a/odd\xff".to_vec()));
+        assert_eq!(path(b"0::/\n"), Some(b"/cg/".to_vec()));
+        assert_eq!(path(b"0::/../a\n"), None);
+        assert_eq!(path(b"4:pids:/x\n"), None);
     }
 }

@@ -10,7 +10,7 @@ use crate::dir;
 use crate::error::Error;
 use crate::host::Mode;
 use crate::resources::FileWrite;
-use crate::systemd::{Instance, Placeholder};
+use crate::systemd::{Instance, Placeholder, Property};
 
 /// Who makes and removes the directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,8 @@ pub(crate) struct Birth {
     pub(crate) placeholder: Placeholder,
     /// Limits that leave no room for the placeholder.
     pub(crate) later: Vec<FileWrite>,
+    /// The same for systemd.
+    pub(crate) later_properties: Vec<Property>,
 }
 
 #[derive(Debug)]
@@ -193,6 +195,11 @@ impl Cgroup {
             Mode::V2 => self.unified(),
             Mode::V1 | Mode::Hybrid => self.dirs.iter().find(|d| d.has(controller)),
         }
+    }
+
+    /// Whether those inside are the container's: the directory was not there before, for others to use.
+    pub fn is_own(&self) -> bool {
+        self.members().is_none_or(|dir| dir.record.made > 0)
     }
 
     /// The directory that says who is inside: as in runc, that of the devices controller on v1.

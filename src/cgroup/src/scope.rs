@@ -52,12 +52,12 @@ impl Cgroup {
         cgroup.check_unused()?;
         cgroup.dirs.clear();
         let placeholder = Placeholder::clone_host()?;
-        let properties: Vec<Property> =
-            options.properties.iter().filter(|property| !is_narrow_property(property)).cloned().collect();
+        let (later_properties, properties): (Vec<Property>, Vec<Property>) =
+            options.properties.iter().cloned().partition(is_narrow_property);
         let hierarchy = host.mode.hierarchy();
         let started = scope.systemd.start(&scope.unit, placeholder.pid(), &properties, hierarchy);
         started.map_err(Error::Systemd)?;
-        cgroup.birth = RefCell::new(Some(Birth { placeholder, later: Vec::new() }));
+        cgroup.birth = RefCell::new(Some(Birth { placeholder, later: Vec::new(), later_properties }));
         for layout in &layouts {
             match cgroup.furnish(scope, layout, options.limits) {
                 Ok(Some(dir)) => cgroup.dirs.push(dir),
@@ -117,24 +117,18 @@ impl Cgroup {
     /// when there are none in the group.
     pub(crate) fn put_off(&self, group: &[FileWrite]) -> Option<Vec<FileWrite>> {
         let mut birth = self.birth.borrow_mut();
-        let birth = birth.as_mut()?;
-        if !group.iter().any(is_narrow) {
-            return None;
-        }
-        let (later, now) = group.iter().cloned().partition(is_narrow);
-        birth.later = later;
-        Some(now)
+        put_off(&mut birth.as_mut()?.later, group)
     }
 
     /// Init is born: the placeholder goes, and the limits that had to wait come into force. Does
     /// nothing where creel owns the cgroup.
     pub fn settle(&self) -> Result<(), Error> {
-        let Some(Birth { placeholder, later }) = self.birth.take() else { return Ok(()) };
+        let Some(Birth { placeholder, later, later_properties }) = self.birth.take() else { return Ok(()) };
         drop(placeholder);
-        if later.is_empty() {
-            return Ok(());
+        if let Some(unit) = self.unit.as_ref().filter(|_| !later_properties.is_empty()) {
+            let set = Systemd::of(unit.instance).set(&unit.name, &later_properties);
+            set.map_err(Error::Systemd)?;
         }
-        self.set_properties(&later)?;
         self.apply(&later)
     }
 
@@ -152,7 +146,7 @@ impl Cgroup {
     /// container that is dead is deleted whether or not systemd answers: what it does not answer is
     /// logged.
     pub(crate) fn stop_unit(&self) {
-        let Some(unit) = &self.unit else { return };
+        let Some(unit) = self.own_unit() else { return };
         let systemd = Systemd::of(unit.instance);
         let is_there = |dir: &CgroupDir| rustix::fs::stat(dir.record.path.as_str()).is_ok();
         if !systemd.has(&unit.name) && !self.dirs.iter().any(is_there) {
@@ -162,6 +156,13 @@ impl Cgroup {
             tracing::warn!("stop unit {}: systemd: {trouble}", unit.name);
         }
         self.wait_for_systemd();
+    }
+
+    /// The unit, unless its cgroup was there before the container. A creel that was killed before it knew
+    /// whose it is has noted it, and it may be that of a running container.
+    fn own_unit(&self) -> Option<&UnitRecord> {
+        let is_found = !self.dirs.is_empty() && self.dirs.iter().all(|dir| dir.record.made == 0);
+        self.unit.as_ref().filter(|_| !is_found)
     }
 
     /// Leaves the empty directory to systemd for a moment. It learns of the scope's end by cgroup.events,
@@ -207,10 +208,78 @@ impl Layout {
     }
 }
 
+/// The last word on the number of processes is what counts in the end, so it alone waits or does not.
+fn put_off(later: &mut Vec<FileWrite>, group: &[FileWrite]) -> Option<Vec<FileWrite>> {
+    let last = group.iter().rfind(|write| write.file == "pids.max")?;
+    later.clear();
+    if !is_narrow(last) {
+        return None;
+    }
+    let (narrow, now) = group.iter().cloned().partition(is_narrow);
+    *later = narrow;
+    Some(now)
+}
+
 fn is_narrow(write: &FileWrite) -> bool {
     write.file == "pids.max" && write.value.trim().parse().is_ok_and(|limit: u64| limit < CROWD)
 }
 
 fn is_narrow_property(property: &Property) -> bool {
     property.name == "TasksMax" && matches!(property.value, systemd::Value::U64(limit) if limit < CROWD)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod tests {
+    use super::*;
+    use crate::host::Hierarchy;
+    use crate::record::CgroupRecord;
+    use crate::resources::plan_writes;
+    use crate::systemd::Instance;
+
+    #[test]
+    fn the_last_limit_of_processes_is_in_force_in_the_end() {
+        for (json, now, in_the_end) in [
+            (r#"{"pids":{"limit":2}}"#, &[][..], &["2"][..]),
+            (r#"{"pids":{"limit":20}}"#, &["20"], &[]),
+            (r#"{"pids":{"limit":2},"unified":{"pids.max":"max"}}"#, &["2", "max"], &[]),
+            (r#"{"pids":{"limit":2},"cpu":{"shares":9},"unified":{"pids.max":"max"}}"#, &["max"], &[]),
+            (r#"{"pids":{"limit":2},"cpu":{"shares":9},"unified":{"pids.max":"1"}}"#, &[], &["1"]),
+            (r#"{"pids":{"limit":20},"unified":{"pids.max":"1"}}"#, &["20"], &["1"]),
+        ] {
+            let writes = plan_writes(&serde_json::from_str(json).unwrap(), Hierarchy::V2).unwrap();
+            let mut later = Vec::new();
+            let mut written = Vec::new();
+            for group in writes.chunk_by(|a, b| a.controller == b.controller) {
+                written.extend(put_off(&mut later, group).unwrap_or_else(|| group.to_vec()));
+            }
+            written.retain(|write| write.file == "pids.max");
+            let values = |writes: &[FileWrite]| writes.iter().map(|w| w.value.clone()).collect::<Vec<_>>();
+            assert_eq!(values(&written), now, "{json}");
+            assert_eq!(values(&later), in_the_end, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_unit_that_was_there_before_is_not_stopped() {
+        let owns = |made: &[u32]| {
+            let dir = |made: &u32| DirRecord { controllers: Vec::new(), path: "/nosuch".into(), made: *made };
+            let record = CgroupRecord {
+                mode: Mode::V2,
+                owner: Owner::Systemd,
+                rootless: false,
+                dirs: made.iter().map(dir).collect(),
+                unit: Some(UnitRecord {
+                    name: "x-y.scope".into(),
+                    instance: Instance::System,
+                    below: String::new(),
+                }),
+            };
+            Cgroup::from_record(&record).own_unit().is_some()
+        };
+        assert!(!owns(&[0]) && !owns(&[0, 0]));
+        assert!(owns(&[1]) && owns(&[0, 2]));
+        // It was started, and no directory was looked at yet.
+        assert!(owns(&[]));
+    }
 }

@@ -27,7 +27,9 @@ impl Cgroup {
             self.check_usages(&writes)?;
         }
         let old: Vec<FileWrite> = writes.iter().rev().filter_map(|write| self.in_force(write)).collect();
-        let result = self.set_properties(&writes).and_then(|()| self.apply(&writes));
+        // systemd takes all or none, and one that does not answer is not waited for twice.
+        self.set_properties(&writes)?;
+        let result = self.apply(&writes);
         if result.is_err() {
             // The refusal is what counts.
             self.set_properties(&old).ok();

@@ -4,8 +4,11 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use common::{Scratch, Shell, V2_VIEW, inside, is_root, name, resources, skip};
 use creel_cgroup::devices::plan_rules;
@@ -152,13 +155,16 @@ fn exec_joins_one_sub_cgroup() {
 fn exec_follows_an_init_that_moved() {
     let host = host!("exec_follows_an_init_that_moved");
     let scratch = Scratch::new(&host);
-    let nested = format!("{}/init.scope", scratch.dir(""));
-    fs::create_dir(&nested).unwrap();
     let shell = Shell::new();
-    fs::write(format!("{nested}/cgroup.procs"), shell.pid().to_string()).unwrap();
-    let fd = scratch.cgroup.clone_into_cgroup_of(shell.pid().try_into().unwrap()).unwrap().unwrap();
-    let opened = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
-    assert_eq!(opened, std::path::Path::new(&nested));
+    // The container names its cgroups, and no name keeps exec out.
+    for name in [b"init.scope".as_slice(), b"odd\xff"] {
+        let nested = Path::new(&scratch.dir("")).join(OsStr::from_bytes(name));
+        fs::create_dir(&nested).unwrap();
+        fs::write(nested.join("cgroup.procs"), shell.pid().to_string()).unwrap();
+        let fd = scratch.cgroup.clone_into_cgroup_of(shell.pid().try_into().unwrap()).unwrap().unwrap();
+        let opened = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+        assert_eq!(opened, nested);
+    }
 }
 
 #[test]

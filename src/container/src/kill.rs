@@ -66,11 +66,23 @@ fn send(container: &Container, signal: i32) -> Result<(), Error> {
     let cgroup = container.cgroup();
     if signal == SIGKILL && !container.state.own_pid_namespace {
         // Nobody's death takes the others along: the cgroup is the container.
-        let alive = container.living_init().is_some() || !cgroup.pids(true)?.is_empty();
-        if !alive {
+        let init = container.living_init();
+        if init.is_none() && cgroup.pids(true)?.is_empty() {
             return Err(Error::Status("container not running"));
         }
-        return Ok(cgroup.kill_all(rustix::process::Signal::KILL)?);
+        let all = cgroup.kill_all(rustix::process::Signal::KILL);
+        // Of a container that has no cgroup, or one that is out of reach, init is known all the same.
+        let known = match init.map(|init| signal_init(init, signal)) {
+            None | Some(Ok(()) | Err(Error::Status(_))) => Ok(()),
+            Some(Err(error)) => Err(error),
+        };
+        return match all {
+            Err(error) if container.state.cgroup.rootless => {
+                tracing::warn!("kill: {error}");
+                known
+            }
+            all => Ok(all?).and(known),
+        };
     }
     let init = container.living_init().ok_or(Error::Status("container not running"))?;
     signal_init(init, signal)?;

@@ -43,8 +43,8 @@ pub fn root() -> Option<PathBuf> {
     }
     // Without the directory the machine has no such thing: the usual case costs one call.
     fs::metadata(PLACE).ok()?;
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mountinfo.lines().find_map(|line| {
+    let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
+    String::from_utf8_lossy(&mountinfo).lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         (right.split(' ').next() == Some("resctrl")).then(|| left.split(' ').nth(4).map(PathBuf::from))?
     })

@@ -65,8 +65,11 @@ impl Drop for Undo<'_> {
             return;
         }
         if let Some(cgroup) = &self.cgroup {
-            if let Err(error) = cgroup.kill_all(rustix::process::Signal::KILL) {
-                tracing::warn!("undo: {error}");
+            // Init is gone by now. Whoever came into a cgroup that was there before has nothing to do with it.
+            if cgroup.is_own() {
+                if let Err(error) = cgroup.kill_all(rustix::process::Signal::KILL) {
+                    tracing::warn!("undo: {error}");
+                }
             }
             if let Err(error) = cgroup.destroy() {
                 tracing::warn!("undo: {error}");

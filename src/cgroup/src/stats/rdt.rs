@@ -151,8 +151,8 @@ fn mount_point() -> Option<PathBuf> {
     if usual.f_type as u64 == MAGIC {
         return Some(PathBuf::from(MOUNT_POINT));
     }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounted_elsewhere(&mounts)
+    let mounts = std::fs::read("/proc/self/mountinfo").ok()?;
+    mounted_elsewhere(&String::from_utf8_lossy(&mounts))
 }
 
 /// Mount point of the first resctrl of a mountinfo (proc_pid_mountinfo(5)).

@@ -66,7 +66,7 @@ fn microseconds_of(seconds: f64) -> Option<u64> {
 
 /// Reads one value and nothing behind it.
 fn parse(text: &str) -> Result<Value, String> {
-    let mut parser = Parser { rest: text.trim_start() };
+    let mut parser = Parser { rest: text.trim_start(), depth: 0 };
     let value = parser.value()?;
     match parser.rest.trim_start() {
         "" => Ok(value),
@@ -86,8 +86,12 @@ const TYPES: [(&str, &str); 8] = [
     ("double", "d"),
 ];
 
+/// The D-Bus specification's bound on arrays, and on structures, inside one another.
+const DEEPEST: u32 = 32;
+
 struct Parser<'a> {
     rest: &'a str,
+    depth: u32,
 }
 
 impl<'a> Parser<'a> {
@@ -110,6 +114,17 @@ impl<'a> Parser<'a> {
         word
     }
 
+    /// Goes one level down for a value in a value.
+    fn below(&mut self, read: impl FnOnce(&mut Self) -> Result<Value, String>) -> Result<Value, String> {
+        if self.depth == DEEPEST {
+            return Err(format!("more than {DEEPEST} values inside one another"));
+        }
+        self.depth += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
     fn value(&mut self) -> Result<Value, String> {
         self.rest = self.rest.trim_start();
         match self.rest.chars().next() {
@@ -125,7 +140,7 @@ impl<'a> Parser<'a> {
             Some('(') => self.list('(', ')').map(Value::Struct),
             Some('<') => {
                 self.skip('<');
-                let inner = self.value()?;
+                let inner = self.below(Self::value)?;
                 if self.skip('>') { Ok(Value::Variant(Box::new(inner))) } else { Err("missing >".to_owned()) }
             }
             Some('@') => {
@@ -133,7 +148,7 @@ impl<'a> Parser<'a> {
                 let end = self.rest.find(char::is_whitespace).ok_or("a value is missing")?;
                 let (signature, rest) = self.rest.split_at(end);
                 self.rest = rest.trim_start();
-                self.typed(signature)
+                self.below(|parser| parser.typed(signature))
             }
             Some(_) => {
                 let word = self.word();
@@ -190,7 +205,7 @@ impl<'a> Parser<'a> {
 
     fn typed_element(&mut self, element: &str) -> Result<Value, String> {
         self.rest = self.rest.trim_start();
-        self.typed(element)
+        self.below(|parser| parser.typed(element))
     }
 
     fn list(&mut self, open: char, close: char) -> Result<Vec<Value>, String> {
@@ -200,7 +215,7 @@ impl<'a> Parser<'a> {
             return Ok(values);
         }
         loop {
-            values.push(self.value()?);
+            values.push(self.below(Self::value)?);
             if self.skip(close) {
                 return Ok(values);
             }
@@ -327,6 +342,11 @@ mod tests {
             "'a\0b'",
             "@",
             "uint64",
+            // A D-Bus value has at most 32 levels, and the stack has an end.
+            &"[".repeat(1 << 20),
+            &"(".repeat(1 << 20),
+            &"<".repeat(1 << 20),
+            &format!("@{} {}", "a".repeat(1 << 20), "[".repeat(1 << 20)),
         ] {
             assert!(parse(text).is_err(), "{text:?} was {:?}", parse(text));
         }

@@ -34,8 +34,19 @@ pub struct Connection {
     pending: Vec<u8>,
     end: Instant,
     patience: Duration,
-    /// `JobRemoved` signals that came while something else was waited for: job, unit, result.
-    removed: Vec<(String, String, String)>,
+    /// `JobRemoved` signals that came while something else was waited for.
+    removed: Vec<Removed>,
+    /// Who answered the last call.
+    answered_by: Option<String>,
+}
+
+/// The end of a job.
+#[derive(Debug)]
+struct Removed {
+    /// Everyone on a bus may send such a signal to whom he likes; systemd is who answers the calls.
+    told_by: Option<String>,
+    job: String,
+    result: String,
 }
 
 impl Connection {
@@ -45,7 +56,7 @@ impl Connection {
     /// The authentication has a patience of its own.
     pub fn open(address: &Address, greeting: Duration, patience: Duration) -> Result<Connection, Trouble> {
         let end = Instant::now() + greeting;
-        let socket = dial(address, end)?;
+        let socket = dial(address, end, greeting)?;
         let mut connection = Connection {
             socket,
             address: address.clone(),
@@ -55,6 +66,7 @@ impl Connection {
             end,
             patience: greeting,
             removed: Vec::new(),
+            answered_by: None,
         };
         connection.authenticate()?;
         connection.patience = patience;
@@ -135,7 +147,10 @@ impl Connection {
             let message = self.next(member)?;
             match message.kind {
                 Kind::Signal => self.note(&message),
-                Kind::Return if message.reply_to == Some(serial) => return Ok(message),
+                Kind::Return if message.reply_to == Some(serial) => {
+                    self.answered_by.clone_from(&message.sender);
+                    return Ok(message);
+                }
                 Kind::Error if message.reply_to == Some(serial) => {
                     let text = message.text(0).unwrap_or_default().to_owned();
                     return Err(Trouble::Refused { call: member, name: message.error, message: text });
@@ -157,8 +172,9 @@ impl Connection {
     pub fn result_of(&mut self, job: &str, unit: &str) -> Result<String, Trouble> {
         self.end = Instant::now() + self.patience;
         loop {
-            if let Some((_, _, result)) = self.removed.iter().find(|(id, ..)| id == job) {
-                return Ok(result.clone());
+            let is_end = |removed: &&Removed| removed.job == job && removed.told_by == self.answered_by;
+            if let Some(removed) = self.removed.iter().find(is_end) {
+                return Ok(removed.result.clone());
             }
             let message = self.next_or(|| format!("JobRemoved of {unit}"))?;
             if message.kind == Kind::Signal {
@@ -172,8 +188,9 @@ impl Connection {
         if message.member != "JobRemoved" {
             return;
         }
-        if let (Some(job), Some(unit), Some(result)) = (message.text(1), message.text(2), message.text(3)) {
-            self.removed.push((job.to_owned(), unit.to_owned(), result.to_owned()));
+        if let (Some(job), Some(result)) = (message.text(1), message.text(3)) {
+            let told_by = message.sender.clone();
+            self.removed.push(Removed { told_by, job: job.to_owned(), result: result.to_owned() });
         }
     }
 
@@ -213,8 +230,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Receives something more.
+    /// Receives something more. One who never stops talking is no reason to listen for ever.
     fn fill(&mut self, waiting_for: &str) -> Result<(), Trouble> {
+        if Instant::now() >= self.end {
+            return Err(self.timeout(waiting_for));
+        }
         let mut chunk = [0u8; 4096];
         loop {
             match recv(&self.socket, &mut chunk[..], RecvFlags::empty()) {
@@ -236,17 +256,19 @@ impl Connection {
             let timeout = Timespec::try_from(left).ok();
             let mut fds = [PollFd::new(&self.socket, events)];
             match poll(&mut fds, timeout.as_ref()) {
-                Ok(0) => {
-                    return Err(Trouble::Timeout {
-                        waiting_for: waiting_for.to_owned(),
-                        address: self.address.to_string(),
-                        patience: self.patience,
-                    });
-                }
+                Ok(0) => return Err(self.timeout(waiting_for)),
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(self.lost(waiting_for, Some(errno))),
             }
+        }
+    }
+
+    fn timeout(&self, waiting_for: &str) -> Trouble {
+        Trouble::Timeout {
+            waiting_for: waiting_for.to_owned(),
+            address: self.address.to_string(),
+            patience: self.patience,
         }
     }
 
@@ -257,7 +279,7 @@ impl Connection {
 
 /// Connects without blocking: connect(2) on a unix socket waits, without end, for room in the
 /// listener's queue, which a systemd that hangs does not make.
-fn dial(address: &Address, end: Instant) -> Result<OwnedFd, Trouble> {
+fn dial(address: &Address, end: Instant, patience: Duration) -> Result<OwnedFd, Trouble> {
     let fail = |errno| Trouble::Connect { address: address.to_string(), errno };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(fail)?;
@@ -276,6 +298,13 @@ fn dial(address: &Address, end: Instant) -> Result<OwnedFd, Trouble> {
             Err(Errno::AGAIN) if Instant::now() < end => {
                 thread::sleep(delay);
                 delay = (delay * 2).min(Duration::from_millis(100));
+            }
+            Err(Errno::AGAIN) => {
+                return Err(Trouble::Timeout {
+                    waiting_for: "a place in its queue".to_owned(),
+                    address: address.to_string(),
+                    patience,
+                });
             }
             Err(errno) => return Err(fail(errno)),
         }

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use super::wire::tests::answer;
+use super::wire::tests::{answer, answer_of};
 use super::wire::{Kind, Value};
 use super::{Environment, Instance, Systemd};
 
@@ -17,6 +17,10 @@ pub enum Reply {
     Job(&'static str),
     /// A job whose end is told before the answer to the call.
     EarlyJob(&'static str),
+    /// A job whose end somebody else on the bus tells before systemd does, and after the answer.
+    ForgedJob(&'static str),
+    /// A job whose end is never told, among the ends of others without end.
+    Flood,
     /// A job whose end is never told.
     EndlessJob,
     /// Done, no job.
@@ -42,6 +46,8 @@ pub enum Greeting {
     Rejected,
     /// Nothing.
     Silence,
+    /// `DATA`, without end.
+    Flood,
 }
 
 /// The fake. Dropped, its thread is joined: every connection has ended by then.
@@ -138,28 +144,44 @@ fn serve(
         Greeting::Twice => b"OK 0123456789abcdef\r\nOK 0123456789abcdef\r\n",
         Greeting::Rejected => b"REJECTED KERBEROS\r\n",
         Greeting::Silence => b"",
+        Greeting::Flood => return flood(&mut stream, b"DATA\r\n"),
     };
     stream.write_all(words).unwrap();
     loop {
         while let Some((name, serial, length)) = first_call(&received) {
             received.drain(..length);
             calls.lock().unwrap().push(name.clone());
+            let mut is_flood = false;
             let bytes = match name.as_str() {
                 "Hello" => answer(Kind::Return, serial, "", "", &[Value::text(":1.5")]),
                 "AddMatch" => answer(Kind::Return, serial, "", "", &[]),
-                _ => match reply(script.next().unwrap_or(Reply::Empty), serial) {
-                    Some(bytes) => bytes,
-                    None => return,
-                },
+                _ => {
+                    let next = script.next().unwrap_or(Reply::Empty);
+                    is_flood = matches!(next, Reply::Flood);
+                    let Some(bytes) = reply(next, serial) else { return };
+                    bytes
+                }
             };
             // The client may be gone: it does not wait for every answer.
             drop(stream.write_all(&bytes));
+            if is_flood {
+                return flood(
+                    &mut stream,
+                    &answer(Kind::Signal, 0, "UnitNew", "", &[Value::text("a.scope")]),
+                );
+            }
         }
         match stream.read(&mut chunk) {
             Ok(0) | Err(_) => return,
             Ok(count) => received.extend_from_slice(&chunk[..count]),
         }
     }
+}
+
+/// Says the same until nobody listens.
+fn flood(stream: &mut UnixStream, bytes: &[u8]) {
+    let bytes = bytes.repeat(1000);
+    while stream.write_all(&bytes).is_ok() {}
 }
 
 fn reply(reply: Reply, serial: u32) -> Option<Vec<u8>> {
@@ -178,7 +200,13 @@ fn reply(reply: Reply, serial: u32) -> Option<Vec<u8>> {
     Some(match reply {
         Reply::Job(result) => [returned(std::slice::from_ref(&job)), removed(result)].concat(),
         Reply::EarlyJob(result) => [removed(result), returned(std::slice::from_ref(&job))].concat(),
-        Reply::EndlessJob => returned(&[job]),
+        Reply::ForgedJob(result) => {
+            let body = [Value::U32(9), job.clone(), Value::text("x-y.scope"), Value::text("failed")];
+            let forged = answer_of(":1.66", Kind::Signal, 0, "JobRemoved", "", &body);
+            let job = std::slice::from_ref(&job);
+            [forged.clone(), returned(job), forged, removed(result)].concat()
+        }
+        Reply::EndlessJob | Reply::Flood => returned(&[job]),
         Reply::Empty => returned(&[]),
         Reply::Property(text) => returned(&[Value::Variant(Box::new(Value::text(text)))]),
         Reply::Error(name, text) => answer(Kind::Error, serial, "", name, &[Value::text(text)]),

@@ -122,6 +122,14 @@ impl Trouble {
         matches!(self, Trouble::Refused { name, .. } if name.strip_prefix("org.freedesktop.") == Some(error))
     }
 
+    /// A weight that this systemd does not take.
+    fn is_no_weight(&self) -> bool {
+        let is_of_weight =
+            |message: &str| message.starts_with("Value specified in CPUWeight is out of range");
+        self.is("DBus.Error.InvalidArgs")
+            && matches!(self, Trouble::Refused { message, .. } if is_of_weight(message))
+    }
+
     /// A property that this systemd does not have: `Cannot set property X, or unknown property.`
     fn unknown_property(&self) -> Option<&str> {
         let Trouble::Refused { name, message, .. } = self else { return None };
@@ -258,10 +266,7 @@ impl Systemd {
                     thread::sleep(delay);
                     delay = (delay * 2).min(Duration::from_millis(200));
                 }
-                Err(trouble) => match trouble.unknown_property().map(str::to_owned) {
-                    Some(name) if is_optional(&name) => properties.retain(|p| p.name != name),
-                    Some(_) | None => return Err(trouble),
-                },
+                Err(trouble) => leave_out(&mut properties, trouble)?,
             }
         };
         let result = match hierarchy {
@@ -358,10 +363,7 @@ impl Systemd {
             let body = [Value::text(unit), Value::Bool(true), Value::Array("(sv)".to_owned(), list)];
             match connection.call(MANAGER, "SetUnitProperties", &body) {
                 Ok(_) => break,
-                Err(trouble) => match trouble.unknown_property().map(str::to_owned) {
-                    Some(name) if is_optional(&name) => properties.retain(|p| p.name != name),
-                    Some(_) | None => return Err(trouble),
-                },
+                Err(trouble) => leave_out(&mut properties, trouble)?,
             }
         }
         Ok(())
@@ -409,10 +411,23 @@ fn is_in(unit: &str, pid: i32) -> bool {
     OwnCgroups::from_text(&text).v2().is_some_and(|path| path.rsplit('/').next() == Some(unit))
 }
 
+/// Takes the property off the list that systemd does not know, if it can do without; else the trouble.
+fn leave_out(properties: &mut Vec<Property>, trouble: Trouble) -> Result<(), Trouble> {
+    let count = properties.len();
+    if trouble.is_no_weight() {
+        // Idle, since systemd 252.
+        properties.retain(|property| property.name != "CPUWeight" || property.value != Value::U64(0));
+    } else if let Some(name) = trouble.unknown_property().filter(|name| is_optional(name)) {
+        properties.retain(|property| property.name != name);
+    }
+    // One that was not sent would be refused for ever.
+    if properties.len() < count { Ok(()) } else { Err(trouble) }
+}
+
 /// Properties that came later than systemd's first scopes; the files hold their values, and what an
 /// old systemd does not know it does not overwrite.
 fn is_optional(property: &str) -> bool {
-    const OPTIONAL: [&str; 8] = [
+    const OPTIONAL: [&str; 9] = [
         "AllowedCPUs",
         "AllowedMemoryNodes",
         "BlockIOWeight",
@@ -421,6 +436,7 @@ fn is_optional(property: &str) -> bool {
         "IOAccounting",
         "MemoryLimit",
         "MemorySwapMax",
+        "OOMPolicy",
     ];
     OPTIONAL.contains(&property)
 }
@@ -435,6 +451,7 @@ pub fn plan(
 ) -> Result<Vec<Property>, Invalid> {
     fit(writes);
     let mut properties = plan_properties(writes, hierarchy)?;
+    properties.extend(properties::plan_oom_policy(writes, hierarchy));
     properties.extend(properties::plan_devices(rules, hierarchy));
     properties.extend(annotation::plan(annotations)?);
     Ok(properties)

@@ -76,7 +76,7 @@ fn rounded(quota: &str, period: &str) -> Option<u64> {
     let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
     let per_second = per_second(quota, period)?;
     // A quota that is whole already keeps its value, which the division might shave.
-    if quota.checked_mul(1_000_000)? % period == 0 && quota * 1_000_000 / period == per_second {
+    if quota.checked_mul(1_000_000)? / period == per_second {
         return None;
     }
     per_second.checked_mul(period).map(|product| product / 1_000_000)
@@ -198,6 +198,19 @@ fn mask(list: &str) -> Result<Value, ()> {
         return Err(());
     }
     Ok(Value::Array("y".to_owned(), bits.into_iter().map(Value::Byte).collect()))
+}
+
+/// `memory.oom.group` as OOMPolicy, which scopes have since systemd 253, and by which it writes the file
+/// anew. It is for the start of a scope alone: systemd does not change it later.
+pub fn plan_oom_policy(writes: &[FileWrite], hierarchy: Hierarchy) -> Option<Property> {
+    let write = writes.iter().rfind(|w| w.file == "memory.oom.group" && hierarchy == Hierarchy::V2)?;
+    let policy = match write.value.trim() {
+        "0" => "continue",
+        "1" => "kill",
+        // The kernel refuses it.
+        _ => return None,
+    };
+    Some(Property::new("OOMPolicy", Value::text(policy)))
 }
 
 /// The device rules as DevicePolicy and DeviceAllow: systemd then enforces the same as creel, and a

@@ -69,6 +69,21 @@ fn unified_is_translated_and_has_the_last_word() {
 }
 
 #[test]
+fn killing_as_a_group_is_the_units_policy() {
+    let policy = |json: &str, hierarchy: Hierarchy| {
+        let writes = plan_writes(&serde_json::from_str(json).unwrap(), Hierarchy::V2).unwrap();
+        plan_oom_policy(&writes, hierarchy).map(|property| (property.name, property.value))
+    };
+    let group = |value: &str| format!(r#"{{"unified":{{"memory.oom.group":"{value}"}}}}"#);
+    for (value, word) in [("1", "kill"), ("0", "continue"), (" 1", "kill")] {
+        assert_eq!(policy(&group(value), Hierarchy::V2), Some(("OOMPolicy".into(), Value::text(word))));
+    }
+    assert_eq!(policy(&group("2"), Hierarchy::V2), None);
+    assert_eq!(policy(&group("1"), Hierarchy::V1), None);
+    assert_eq!(policy("{}", Hierarchy::V2), None);
+}
+
+#[test]
 fn v1_has_the_old_names() {
     for (json, properties) in [
         (r#"{"cpu":{"shares":512}}"#, &["CPUShares=512"][..]),
@@ -97,6 +112,8 @@ fn the_file_has_the_quota_that_the_unit_has() {
     assert_eq!(quota(odd, Hierarchy::V1), "51000");
     assert_eq!(quota(r#"{"cpu":{"quota":50500}}"#, Hierarchy::V1), "51000");
     assert_eq!(quota(r#"{"cpu":{"quota":50000}}"#, Hierarchy::V2), "50000 100000");
+    let shaved = r#"{"cpu":{"quota":135001,"period":150001}}"#;
+    assert_eq!(quota(shaved, Hierarchy::V2), "135001 150001", "90 % and a thousandth");
     assert_eq!(quota(r#"{"cpu":{"quota":-1}}"#, Hierarchy::V2), "max 100000");
     assert_eq!(quota(r#"{"unified":{"cpu.max":"50500 100000"}}"#, Hierarchy::V2), "50500 100000");
 }

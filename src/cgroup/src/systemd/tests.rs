@@ -51,6 +51,12 @@ fn a_scope_is_there_when_its_job_is_done() {
 }
 
 #[test]
+fn only_systemd_tells_the_end_of_a_job() {
+    let (result, _) = started(Greeting::Usual, vec![Reply::ForgedJob("done")]);
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
 fn a_job_that_fails_leaves_nothing() {
     let (result, calls) = started_over(2, Greeting::Usual, vec![Reply::Job("failed")]);
     assert_eq!(result.unwrap_err(), "error starting unit x-y.scope: got \"failed\"");
@@ -115,12 +121,34 @@ fn a_unit_that_stays_is_an_error() {
 fn a_property_that_systemd_does_not_know_is_left_out_if_the_file_will_do() {
     let unknown = |text| Reply::Error(UNKNOWN, text);
     let cpus = unknown("Cannot set property AllowedCPUs, or unknown property.");
+    let cpus_again = cpus.clone();
     let (result, calls) = started(Greeting::Usual, vec![cpus, Reply::Job("done")]);
     assert_eq!((result, calls.len()), (Ok(()), 2));
+    // Once: it is not sent again.
+    let (result, calls) = started(Greeting::Usual, vec![cpus_again.clone(), cpus_again, Reply::Job("done")]);
+    assert_eq!(calls.len(), 2);
+    assert!(result.unwrap_err().contains("Cannot set property AllowedCPUs"));
     let slice = unknown("Cannot set property Slice, or unknown property.");
     let (result, calls) = started(Greeting::Usual, vec![slice]);
     assert_eq!(calls.len(), 1);
     assert!(result.unwrap_err().contains("Cannot set property Slice"));
+}
+
+#[test]
+fn a_systemd_that_has_no_idle_weight_is_not_told_of_it() {
+    let refused = Reply::Error(
+        "org.freedesktop.DBus.Error.InvalidArgs",
+        "Value specified in CPUWeight is out of range",
+    );
+    let set = |weight: u64, script: Vec<Reply>| {
+        let fake = Fake::new(Greeting::Usual, 1, script);
+        let properties =
+            [("CPUWeight", weight), ("TasksMax", 5)].map(|(n, v)| Property::new(n, Value::U64(v)));
+        let result = fake.systemd().set("x-y.scope", &properties);
+        (result.is_ok(), fake.calls().len() - 1)
+    };
+    assert_eq!(set(0, vec![refused.clone(), Reply::Empty]), (true, 2));
+    assert_eq!(set(20_000, vec![refused]), (false, 1));
 }
 
 /// What is waited for in vain, and where.
@@ -147,6 +175,9 @@ fn every_wait_ends_and_says_what_was_waited_for() {
     assert_eq!(times_out(Greeting::Silence, vec![]), waited("authentication"));
     assert_eq!(times_out(Greeting::Usual, vec![Reply::Silence]), waited("the answer to StopUnit"));
     assert_eq!(times_out(Greeting::Usual, vec![Reply::EndlessJob]), waited("JobRemoved of x-y.scope"));
+    // Whatever else is said meanwhile.
+    assert_eq!(times_out(Greeting::Flood, vec![]), waited("authentication"));
+    assert_eq!(times_out(Greeting::Usual, vec![Reply::Flood]), waited("JobRemoved of x-y.scope"));
 }
 
 #[test]
@@ -163,7 +194,8 @@ fn a_full_listen_queue_is_no_endless_wait() {
     // The first is taken into the queue and never answered, the second does not fit.
     let open = || Connection::open(&address, patience, patience).unwrap_err();
     let first = std::os::unix::net::UnixStream::connect(&path).unwrap();
-    assert!(matches!(open(), Trouble::Connect { errno: Errno::AGAIN, .. } | Trouble::Timeout { .. }));
+    let second = open().to_string();
+    assert!(second.ends_with("timed out after 0.05 s waiting for a place in its queue"), "{second}");
     drop(first);
 }
 

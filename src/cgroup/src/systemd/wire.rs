@@ -185,6 +185,7 @@ const MEMBER: u8 = 3;
 const ERROR_NAME: u8 = 4;
 const REPLY_SERIAL: u8 = 5;
 const DESTINATION: u8 = 6;
+const SENDER: u8 = 7;
 const SIGNATURE: u8 = 8;
 
 /// Protocol version of every message.
@@ -240,6 +241,8 @@ pub struct Message {
     pub kind: Kind,
     /// Serial of the call that it answers.
     pub reply_to: Option<u32>,
+    /// Who sent it, by the word of the bus: nobody sends in another's name.
+    pub sender: Option<String>,
     /// Member of a signal.
     pub member: String,
     /// Name of an error.
@@ -293,8 +296,14 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Message, usize)>, Garbled> {
         return Ok(None);
     }
     reader.bytes = &bytes[..fields_end];
-    let mut message =
-        Message { kind, reply_to: None, member: String::new(), error: String::new(), body: Vec::new() };
+    let mut message = Message {
+        kind,
+        reply_to: None,
+        sender: None,
+        member: String::new(),
+        error: String::new(),
+        body: Vec::new(),
+    };
     let mut signature = String::new();
     while reader.at < fields_end {
         reader.align(8)?;
@@ -303,6 +312,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(Message, usize)>, Garbled> {
             (MEMBER, Value::Text(text)) => message.member = text,
             (ERROR_NAME, Value::Text(text)) => message.error = text,
             (REPLY_SERIAL, Value::U32(serial)) => message.reply_to = Some(serial),
+            (SENDER, Value::Text(name)) => message.sender = Some(name),
             (SIGNATURE, Value::Signature(text)) => signature = text,
             _ => {}
         }
@@ -417,9 +427,21 @@ pub(super) mod tests {
 
     /// An answer, a signal or an error, as a test's systemd sends it.
     pub fn answer(kind: Kind, reply_to: u32, member: &str, error: &str, body: &[Value]) -> Vec<u8> {
+        answer_of(":1.0", kind, reply_to, member, error, body)
+    }
+
+    /// One that somebody else sends.
+    pub fn answer_of(
+        sender: &str,
+        kind: Kind,
+        reply_to: u32,
+        member: &str,
+        error: &str,
+        body: &[Value],
+    ) -> Vec<u8> {
         let field =
             |code: u8, value: Value| Value::Struct(vec![Value::Byte(code), Value::Variant(Box::new(value))]);
-        let mut fields = Vec::new();
+        let mut fields = vec![field(SENDER, Value::text(sender))];
         if kind == Kind::Signal {
             fields.push(field(PATH, Value::Path("/org/freedesktop/systemd1".to_owned())));
             fields.push(field(INTERFACE, Value::text("org.freedesktop.systemd1.Manager")));
