@@ -187,9 +187,10 @@ fn make_unified(layout: &Layout, limits: &[FileWrite]) -> Result<u32, Error> {
     // What the parent hands down it was handed itself, so one look covers all levels.
     let handed = read(&join(mount, parent), "cgroup.subtree_control").unwrap_or_default();
     let mut parents = 0;
+    let all_handed = covers(&handed, &available);
     // Below a threaded cgroup no controller of domains is handed down.
-    let maybe_threaded = !covers(&handed, &available);
-    if maybe_threaded {
+    let maybe_threaded = !all_handed || available.split_whitespace().all(|c| THREADED.contains(&c));
+    if !all_handed {
         let mut level = String::new();
         hand_down(mount, &available);
         for name in parent.split('/').filter(|n| !n.is_empty()) {
