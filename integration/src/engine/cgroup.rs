@@ -77,6 +77,18 @@ impl Top {
                 }
             }
         }
+        self.remove_plain()
+    }
+
+    /// podman 4 makes plain directories, with files, where it misses a hierarchy that the host does not have.
+    fn remove_plain(&self) -> Result<()> {
+        const TMPFS: i64 = 0x0102_1994;
+        for place in fs::read_dir("/sys/fs/cgroup")?.flatten().map(|entry| entry.path()) {
+            let plain = place.join(&self.name);
+            if rustix::fs::statfs(&place)?.f_type == TMPFS && plain.exists() {
+                fs::remove_dir_all(&plain).with_context(|| plain.display().to_string())?;
+            }
+        }
         Ok(())
     }
 }
