@@ -109,12 +109,7 @@ impl Host {
 
     /// Looks at /proc/self/mountinfo, which also knows the roots of the mounts.
     pub(crate) fn from_own_mountinfo() -> Result<Host, Error> {
-        const FILE: &str = "/proc/self/mountinfo";
-        let bytes = dir::open_read(CWD, FILE).and_then(dir::bytes_of).map_err(|errno| Error::Call {
-            call: "read",
-            path: FILE.to_owned(),
-            errno,
-        })?;
+        let bytes = read_proc_bytes("/proc/self/mountinfo")?;
         // Every user may mount a FUSE file system on a name that is no text.
         Host::from_mountinfo(&String::from_utf8_lossy(&bytes))
     }
@@ -287,6 +282,12 @@ impl OwnCgroups {
 /// /proc files are trusted: the host's own /proc is the runtime's.
 pub(crate) fn read_proc(path: &str) -> Result<String, Error> {
     dir::read(CWD, path).map_err(|errno| Error::Call { call: "read", path: path.to_owned(), errno })
+}
+
+/// One that has what strangers name, which need not be text.
+pub(crate) fn read_proc_bytes(path: &str) -> Result<Vec<u8>, Error> {
+    let read = dir::open_read(CWD, path).and_then(dir::bytes_of);
+    read.map_err(|errno| Error::Call { call: "read", path: path.to_owned(), errno })
 }
 
 #[cfg(test)]

@@ -7,11 +7,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::CWD;
-
 use crate::dir;
 use crate::error::Error;
-use crate::host::{Host, Mode};
+use crate::host::{Host, Mode, read_proc_bytes};
 use crate::record::{Cgroup, CgroupDir};
 
 /// What a new process needs to be in the cgroup. The fds are close-on-exec.
@@ -90,12 +88,7 @@ impl Cgroup {
             return Ok(None);
         }
         let Some(mount) = Host::detect()?.v2 else { return Ok(None) };
-        let file = format!("/proc/{init}/cgroup");
-        let entries = dir::open_read(CWD, &file).and_then(dir::bytes_of).map_err(|errno| Error::Call {
-            call: "read",
-            path: file,
-            errno,
-        })?;
+        let entries = read_proc_bytes(&format!("/proc/{init}/cgroup"))?;
         let Some(path) = unified_path(&mount.point, &entries) else { return Ok(None) };
         let shown = || String::from_utf8_lossy(&path).into_owned();
         let dir =

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use creel_cgroup::Cgroup;
+use creel_cgroup::stats::rdt::resctrl_root;
 use creel_jail::{Attach, Child, Failed, InitResources, Setup};
 use creel_plan::annotations;
 use creel_plan::facts::{HostFacts, Request};
@@ -269,7 +270,7 @@ pub fn make<'a>(
     cgroup.settle()?;
     if let (Some(group), Some(rdt)) = (&state.resctrl, rdt) {
         group.add(child.pid())?;
-        if let Some(root) = resctrl::root() {
+        if let Some(root) = resctrl_root() {
             group.limit(&root, rdt)?;
         }
     }

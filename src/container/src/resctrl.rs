@@ -9,18 +9,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use creel_cgroup::stats::rdt::resctrl_root;
 use creel_plan::Invalid;
 use creel_plan::spec::IntelRdt;
-use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::store::{RESCTRL, StateDir};
 
-/// Where the kernel makes a directory for it; somebody has to mount it.
-const PLACE: &str = "/sys/fs/resctrl";
-/// RDTGROUP_SUPER_MAGIC of linux/magic.h.
-const MAGIC: i64 = 0x0765_5821;
 const AT: &str = ".linux.intelRdt";
 
 /// What was made for a container, as kept in its state.
@@ -35,25 +31,10 @@ pub struct Group {
     pub monitor: Option<PathBuf>,
 }
 
-/// Where resctrl is mounted, if it is.
-pub fn root() -> Option<PathBuf> {
-    let mounted = statfs(PLACE).is_ok_and(|fs| fs.f_type == MAGIC);
-    if mounted {
-        return Some(PathBuf::from(PLACE));
-    }
-    // Without the directory the machine has no such thing: the usual case costs one call.
-    fs::metadata(PLACE).ok()?;
-    let mountinfo = fs::read("/proc/self/mountinfo").ok()?;
-    String::from_utf8_lossy(&mountinfo).lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        (right.split(' ').next() == Some("resctrl")).then(|| left.split(' ').nth(4).map(PathBuf::from))?
-    })
-}
-
 /// Makes the groups of a container whose state directory is `dir`. What is about to be made is noted there
 /// first: a creel that is killed in between leaves a group that nobody else would know of.
 pub fn make(dir: &StateDir, rdt: &IntelRdt, id: &str) -> Result<Group, Error> {
-    let root = root();
+    let root = resctrl_root();
     if let Some(root) = &root {
         let intended = serde_json::to_vec(&intended(root, rdt, id))
             .map_err(|e| Error::Corrupt { path: dir.file(RESCTRL), why: e.to_string() })?;

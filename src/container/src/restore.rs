@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
+use creel_cgroup::stats::rdt::resctrl_root;
 use creel_cgroup::{Cgroup, Host};
 use creel_jail::{CgroupView, Failed, run_hooks_before};
 use creel_plan::names::NamespaceKind;
@@ -155,7 +156,7 @@ fn make<'a>(
     let placed = join_cgroup(&cgroup, session.pid())?;
     // CRIU is in the scope, which lives without its placeholder now.
     cgroup.settle()?;
-    if let (Some(group), Some(rdt), Some(root)) = (&container.state.resctrl, rdt, resctrl::root()) {
+    if let (Some(group), Some(rdt), Some(root)) = (&container.state.resctrl, rdt, resctrl_root()) {
         group.add(i32::try_from(session.pid()).unwrap_or(i32::MAX))?;
         group.limit(&root, rdt)?;
     }

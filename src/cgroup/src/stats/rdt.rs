@@ -112,7 +112,7 @@ fn write_schemata(group: &Path, lines: &[&str]) -> Result<(), Error> {
 /// Which of its two halves a kernel and processor have, mounted: cache allocation, bandwidth
 /// allocation.
 pub fn is_enabled(part: &str) -> bool {
-    mount_point().is_some_and(|root| root.join("info").join(part).exists())
+    resctrl_root().is_some_and(|root| root.join("info").join(part).exists())
 }
 
 /// The resource group of a process.
@@ -124,7 +124,7 @@ struct Group {
 
 impl Group {
     fn of_process(pid: i32) -> Option<Group> {
-        let root = mount_point()?;
+        let root = resctrl_root()?;
         let text = std::fs::read_to_string(format!("/proc/{pid}/cpu_resctrl_groups")).ok()?;
         let (group, monitored) = groups_of(&text)?;
         let path = root.join(group);
@@ -144,8 +144,8 @@ fn groups_of(text: &str) -> Option<(&str, &str)> {
     inside(group).then_some((group, field("mon:").filter(|name| inside(name)).unwrap_or("")))
 }
 
-/// The usual place, or where else it is mounted.
-fn mount_point() -> Option<PathBuf> {
+/// Where resctrl is mounted, if it is. Without the usual directory the machine has none: that costs one call.
+pub fn resctrl_root() -> Option<PathBuf> {
     let usual = rustix::fs::statfs(MOUNT_POINT).ok()?;
     #[allow(clippy::cast_sign_loss, reason = "a magic number; its type differs by architecture")]
     if usual.f_type as u64 == MAGIC {
