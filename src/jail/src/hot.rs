@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use creel_plan::names::NamespaceKind;
 use creel_plan::options::attr;
-use creel_plan::steps::{MountSource, MountStep, OldGroups, Parameter, Phase, Plan};
+use creel_plan::steps::{MountSource, MountStep, OldGroups, Phase, Plan};
 use creel_sys::Errno;
 use creel_sys::mount::{MountAttr, mount_setattr};
 use creel_sys::process::{Forked, SingleThreaded, clone3, setns};
@@ -27,7 +27,7 @@ use crate::child::Child;
 use crate::conversation::{self, Report};
 use crate::error::{Failed, Process, Step, StepError};
 use crate::hooks::HookState;
-use crate::init::{InitResources, attach_mount, attrs_of, become_root, new_filesystem};
+use crate::init::{InitResources, attach_mount, attrs_of, become_root, new_filesystem, tmpfs_mode};
 use crate::procfs::{HostProc, PROC_SUPER_MAGIC};
 use crate::rooted::Root;
 use crate::spawn::{close_to_tracers, leave, open_mount_sources};
@@ -227,11 +227,11 @@ fn attach_all(
                     root.directory_or_new(&step.destination)
                         .step(Phase::Mounts, i, || format!("mount point {:?}", step.destination))?;
                 let covered = (!new).then(|| target.as_fd());
-                let parameters =
-                    with_mode(parameters, covered).step(Phase::Mounts, i, || "stat(mount point)".into())?;
+                let with_mode = tmpfs_mode(i, "tmpfs", parameters, covered)?;
+                let parameters = with_mode.as_deref().unwrap_or(parameters);
                 let readonly = if late[i] { attr::RDONLY } else { 0 };
                 let flags = step.attr.map_or(0, |a| a.set) | readonly;
-                (new_filesystem(i, "tmpfs", source, &parameters, flags)?, target)
+                (new_filesystem(i, "tmpfs", source, parameters, flags)?, target)
             }
             (MountSource::Bind { .. } | MountSource::Cgroup { .. } | MountSource::Remount { .. }, _) => {
                 return Err(StepError::new(Phase::Mounts, i, "not opened"));
@@ -257,16 +257,6 @@ fn attach_all(
         }
     }
     Ok(())
-}
-
-/// A tmpfs takes the permissions of the directory that it covers, unless the config gives a mode.
-fn with_mode(parameters: &[Parameter], covered: Option<BorrowedFd<'_>>) -> Result<Vec<Parameter>, Errno> {
-    let mut parameters = parameters.to_vec();
-    if let Some(covered) = covered.filter(|_| parameters.iter().all(|(key, _)| key != "mode")) {
-        let mode = rustix::fs::fstat(covered)?.st_mode & 0o7777;
-        parameters.push(("mode".into(), Some(format!("{mode:04o}"))));
-    }
-    Ok(parameters)
 }
 
 /// Detaches the mount behind a handle, be it a directory's or a file's, wherever it is by now. The

@@ -271,9 +271,9 @@ fn c_string(text: &str) -> Result<CString, StepError> {
 /// What execvp(3) does, with the words that engines match on (docker's exit codes 126 and 127).
 fn look_up(name: &str, env: &[String]) -> Result<CString, StepError> {
     let fail = |errno: creel_sys::Errno| {
-        let noexec = rustix::fs::statvfs(name).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC));
-        let why =
-            if errno == creel_sys::Errno::ACCESS && noexec { ": it is mounted with noexec" } else { "" };
+        let noexec = errno == creel_sys::Errno::ACCESS
+            && rustix::fs::statvfs(name).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::NOEXEC));
+        let why = if noexec { ": it is mounted with noexec" } else { "" };
         StepError::new(Phase::Exec, 0, format!("exec: {name:?}: {}{why}", go_words(errno)))
     };
     if name.contains('/') {

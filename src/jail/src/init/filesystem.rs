@@ -54,7 +54,7 @@ pub(super) fn filesystem(
 }
 
 /// A tmpfs takes the permissions of the directory that it covers, unless the config gives a mode.
-fn tmpfs_mode(
+pub fn tmpfs_mode(
     i: usize,
     fstype: &str,
     parameters: &[Parameter],

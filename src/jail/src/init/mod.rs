@@ -26,7 +26,7 @@ use rustix::process::DumpableBehavior;
 pub use cgroup::{CgroupView, V1Hierarchy};
 pub(crate) use console::attach as attach_console;
 pub(crate) use enter::{become_root, join_cgroup, join_keyring};
-pub(crate) use filesystem::new_filesystem;
+pub(crate) use filesystem::{new_filesystem, tmpfs_mode};
 pub use mounts::Source;
 pub(crate) use mounts::{attach as attach_mount, attrs_of, held_link, open_bind_source};
 pub(crate) use sysctl::write_oom_score_adj;
