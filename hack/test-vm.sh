@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs tests in a virtual machine with systemd and cgroup v2: hack/test-vm.sh [GROUP... [-- TEST...]]
+# Runs tests in a virtual machine with systemd: hack/test-vm.sh [GROUP... [-- TEST...]]
 #
 # hack/vm/guest.sh has the groups; without any, all run. TEST is part of the names of tests. They are
 # built here and run there. A machine that cannot be had is a skip, what happens in it is not.
